@@ -1,0 +1,175 @@
+//! Configuration: two kinds of files (the operator's, one a tenant), read to the end before
+//! complaining, turned whole into the settings that each stage owns.
+
+pub mod document;
+pub mod problem;
+mod resolve;
+pub mod schema;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use problem::{Problem, Severity};
+
+use crate::explain;
+use crate::message::TenantId;
+use crate::tenant::directory::Directory;
+use crate::vault::{KeySource, SecretRef};
+use crate::{delivery, submission};
+
+/// The language choice of the files.
+pub type Language = explain::Language;
+
+/// The master switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sending {
+    /// Mail is accepted and sent.
+    On,
+    /// Accepted and kept.
+    Hold,
+    /// Refused.
+    Off,
+}
+
+/// Where mail waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    /// SQLite in the data directory.
+    Embedded,
+}
+
+/// The whole configuration, valid.
+#[derive(Debug)]
+pub struct Config {
+    /// The operator's file.
+    pub path: PathBuf,
+    /// `[server]`.
+    pub server: Server,
+    /// `[[listener]]`.
+    pub listeners: Vec<submission::Settings>,
+    /// `[admin]`.
+    pub admin: Admin,
+    /// Tenants and the system relay.
+    pub directory: Arc<Directory>,
+    /// The text of each tenant's file, hashed: which of them a reload concerns.
+    pub fingerprints: BTreeMap<TenantId, u64>,
+    /// The same for all that concerns every tenant.
+    pub common_fingerprint: u64,
+    /// `[retry]`.
+    pub retry: delivery::Settings,
+    /// `[duplicates] window`.
+    pub duplicates: Duration,
+    /// `[history] keep`.
+    pub history: Duration,
+    /// `[vault] key`.
+    pub vault_key: KeySource,
+    /// Names of the vault's secrets that are used, with who uses them.
+    pub secrets: Vec<(String, SecretRef)>,
+}
+
+/// `[server]`.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// Our name.
+    pub hostname: String,
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// Where the tenants' files are.
+    pub tenants_dir: PathBuf,
+    /// The language of what we say.
+    pub language: Language,
+    /// The master switch.
+    pub sending: Sending,
+    /// Octets.
+    pub max_message_size: u64,
+    /// A message.
+    pub max_recipients: usize,
+    /// Octets of waiting mail.
+    pub spool_limit: u64,
+    /// How long a shutdown waits.
+    pub drain: Duration,
+}
+
+/// `[admin]`.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// Where; `None`: not at all (no `[admin]` and the default is taken).
+    pub address: SocketAddr,
+    /// Bearer token.
+    pub token: Option<SecretRef>,
+}
+
+/// What reading gave.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The configuration, if there was no error.
+    pub config: Option<Config>,
+    /// Errors first, then warnings, each by file and line.
+    pub problems: Vec<Problem>,
+}
+
+impl Outcome {
+    /// Whether anything forbids its use.
+    pub fn has_errors(&self) -> bool {
+        self.problems.iter().any(|p| p.severity == Severity::Error)
+    }
+}
+
+/// Reads the operator's file and all tenants' files.
+pub fn load(path: &Path) -> Outcome {
+    resolve::load(path)
+}
+
+/// Where the operator's file is: named, else `/etc/postbote/postbote.toml`, else
+/// `./config/postbote.toml`.
+pub fn find(named: Option<&Path>) -> Result<PathBuf, String> {
+    if let Some(path) = named {
+        return Ok(path.to_owned());
+    }
+    let places = ["/etc/postbote/postbote.toml", "config/postbote.toml"];
+    places.iter().map(PathBuf::from).find(|p| p.exists()).ok_or_else(|| format!("no configuration found: looked for {}; name one with --config FILE or POSTBOTE_CONFIG", places.join(" and ")))
+}
+
+mod choices {
+    //! The names of every choice in the files.
+    use super::document::Choice;
+    use super::{Language, Sending, Store};
+    use crate::delivery::Uncertain;
+    use crate::prepare::Utf8Headers;
+    use crate::prepare::dkim::When;
+    use crate::smtp::data::BareNewline;
+    use crate::submission::{Answer, AuthMode, PlaintextAuth, TlsMode};
+    use crate::tenant::{ApplicationFrom, SystemRelay, SystemSender};
+    use crate::transport::KindName;
+    use crate::transport::smtp::{Authentication, CertificateName, Encryption};
+
+    macro_rules! choice {
+        ($type:ty: $($name:literal => $value:expr),+ $(,)?) => {
+            impl Choice for $type {
+                const ALL: &'static [(&'static str, Self)] = &[$(($name, $value)),+];
+            }
+        };
+    }
+
+    choice!(Language: "de" => Language::De, "en" => Language::En);
+    choice!(Sending: "on" => Sending::On, "hold" => Sending::Hold, "off" => Sending::Off);
+    choice!(Store: "embedded" => Store::Embedded);
+    choice!(TlsMode: "none" => TlsMode::None, "starttls" => TlsMode::Starttls, "implicit" => TlsMode::Implicit);
+    choice!(AuthMode: "none" => AuthMode::None, "optional" => AuthMode::Optional, "required" => AuthMode::Required);
+    choice!(PlaintextAuth: "never" => PlaintextAuth::Never, "loopback" => PlaintextAuth::Loopback, "always" => PlaintextAuth::Always);
+    choice!(Answer: "queued" => Answer::Queued, "relayed" => Answer::Relayed);
+    choice!(BareNewline: "normalize" => BareNewline::Normalize, "reject" => BareNewline::Reject, "legacy" => BareNewline::Legacy);
+    choice!(SystemSender: "system" => SystemSender::System, "tenant" => SystemSender::Tenant);
+    choice!(SystemRelay: "never" => SystemRelay::Never, "when-unconfigured" => SystemRelay::WhenUnconfigured, "on-failure" => SystemRelay::OnFailure);
+    choice!(ApplicationFrom: "replace" => ApplicationFrom::Replace, "keep-authorized" => ApplicationFrom::KeepAuthorized, "reject-unauthorized" => ApplicationFrom::RejectUnauthorized);
+    choice!(Uncertain: "retry" => Uncertain::Retry, "hold" => Uncertain::Hold);
+    choice!(KindName: "smtp" => KindName::Smtp, "capture" => KindName::Capture);
+    choice!(Encryption: "none" => Encryption::None, "starttls" => Encryption::Starttls, "tls" => Encryption::Tls);
+    choice!(Authentication: "none" => Authentication::None, "auto" => Authentication::Auto, "plain" => Authentication::Plain, "login" => Authentication::Login, "cram-md5" => Authentication::CramMd5, "scram-sha-256" => Authentication::ScramSha256);
+    choice!(CertificateName: "verify" => CertificateName::Verify, "trust-always" => CertificateName::TrustAlways, "pinned" => CertificateName::Pinned);
+    choice!(Utf8Headers: "auto" => Utf8Headers::Auto, "always" => Utf8Headers::Always, "never" => Utf8Headers::Never);
+    choice!(When: "auto" => When::Auto, "always" => When::Always);
+}

@@ -1,0 +1,553 @@
+//! From documents to settings: every value typed, every rule between values checked, all problems
+//! together.
+
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash as _, Hasher as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use base64::Engine as _;
+use ipnet::IpNet;
+
+use super::document::{Document, Section};
+use super::{Admin, Config, Language, Outcome, Problem, Sending, Server, Severity, Store, schema};
+use crate::delivery::{self, Uncertain};
+use crate::message::TenantId;
+use crate::prepare::Utf8Headers;
+use crate::prepare::dkim::{SigningKey, When};
+use crate::smtp::address::{Address, ascii_domain};
+use crate::smtp::data::BareNewline;
+use crate::submission::{self, Answer, AuthMode, ListenAddress, PlaintextAuth, TlsMode};
+use crate::tenant::directory::Directory;
+use crate::tenant::{ApplicationFrom, Policy, ReplyTo, SenderPattern, SenderRules, System, SystemSender, Tenant, User};
+use crate::transport::smtp::{Authentication, CertificateName, CertificatePolicy, Encryption};
+use crate::transport::{KindName, Upstream, smtp};
+use crate::vault::{KeySource, SecretRef};
+
+const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
+
+/// Secrets with the place that needs them.
+type Needs = Vec<(String, SecretRef)>;
+
+pub(super) fn load(path: &Path) -> Outcome {
+    let mut problems = Vec::new();
+    let config = match Document::read(path) {
+        Ok(document) => Some(read_all(&document, &mut problems)),
+        Err(problem) => {
+            problems.push(problem);
+            None
+        }
+    };
+    problems.sort_by(|a, b| (a.severity, &a.file, a.line).cmp(&(b.severity, &b.file, b.line)));
+    let usable = !problems.iter().any(|p| p.severity == Severity::Error);
+    Outcome { config: config.filter(|_| usable), problems }
+}
+
+fn read_all(document: &Document, problems: &mut Vec<Problem>) -> Config {
+    let table = document.parse();
+    let root = document.root(table.get_ref(), schema::OPERATOR);
+    let mut needs = Needs::new();
+    let server = server(&root.section("server"));
+    let default_policy = policy(&root.section("tenant_defaults"), Policy::default());
+    let mut policies = BTreeMap::new();
+    for (name, section) in root.named_sections("tenants") {
+        policies.insert(name, policy(&section, default_policy));
+    }
+    let system_section = root.section("system");
+    let system = system_section.is_present().then(|| system(&system_section, &server, &mut needs)).flatten();
+    let listeners = listeners(&root);
+    let admin = admin(&root.section("admin"), &mut needs);
+    let retry = retry(&root.section("retry"));
+    let duplicates = root.section("duplicates").duration("window", Duration::from_secs(600));
+    let history = root.section("history").duration("keep", Duration::from_secs(30 * 86_400));
+    let _: Store = root.section("spool").choice("store", Store::Embedded);
+    let vault_key = match root.section("vault").secret("key") {
+        Some(SecretRef::Vault(_)) => {
+            root.section("vault").reject("key", "{ file = … }, { credential = … } or { env = … }", "the vault's own key cannot stand in the vault");
+            KeySource::DataDirectory
+        }
+        Some(reference) => KeySource::Configured(reference),
+        None => KeySource::DataDirectory,
+    };
+
+    let mut files = Vec::new();
+    let mut fingerprints = BTreeMap::new();
+    let mut tenants: Vec<Arc<Tenant>> = Vec::new();
+    let mut unique = Unique::default();
+    for (id, path) in tenant_files(&server.tenants_dir, problems) {
+        let document = match Document::read(&path) {
+            Ok(document) => document,
+            Err(problem) => {
+                problems.push(problem);
+                continue;
+            }
+        };
+        fingerprints.insert(id.clone(), hash(document.text()));
+        let policy = policies.get(id.as_str()).copied().unwrap_or(default_policy);
+        if let Some(tenant) = tenant(&document, id, policy, &server, &mut unique, &mut needs) {
+            tenants.push(Arc::new(tenant));
+        }
+        warn_if_exposed(&document, problems);
+        problems.extend(document.take_problems());
+        files.push(path);
+    }
+    let known = |name: &str| tenants.iter().any(|t| t.id.as_str() == name);
+    for (name, section) in root.named_sections("tenants") {
+        if !known(&name) {
+            section.warn_table(format!("there is no tenant {name} in {}", server.tenants_dir.display()));
+        }
+    }
+    for section in root.sections("listener") {
+        if let Some(name) = section.text("tenant")
+            && !known(&name)
+        {
+            section.reject("tenant", "the id of a tenant", format!("there is no file {}", server.tenants_dir.join(format!("{name}.toml")).display()));
+        }
+    }
+    if system.as_ref().is_some_and(|s| s.required && s.upstream.is_none()) {
+        system_section.reject("required", "true only with [system.upstream]", "configure the system relay or set required = false");
+    }
+    warn_if_exposed(document, problems);
+    let mut operator_problems = document.take_problems();
+    operator_problems.dedup();
+    problems.extend(operator_problems);
+    Config {
+        path: document.path().to_owned(),
+        server,
+        listeners,
+        admin,
+        directory: Arc::new(Directory::new(tenants, system.map(Arc::new))),
+        common_fingerprint: hash(document.text()),
+        fingerprints,
+        retry,
+        duplicates,
+        history,
+        vault_key,
+        secrets: needs,
+    }
+}
+
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// A file with secrets in plain text that others may read.
+fn warn_if_exposed(document: &Document, problems: &mut Vec<Problem>) {
+    let Ok(metadata) = std::fs::metadata(document.path()) else { return };
+    let plain = document.has_plain_secret();
+    if plain && metadata.permissions().mode() & 0o004 != 0 {
+        problems.push(Problem {
+            severity: Severity::Warning,
+            ..Problem::of_file(document.path(), format!("mode {:03o}: everybody on this machine can read the secrets in it", metadata.permissions().mode() & 0o777), format!("run: chmod o-rwx {}", document.path().display()))
+        });
+    }
+}
+
+fn tenant_files(directory: &Path, problems: &mut Vec<Problem>) -> Vec<(TenantId, PathBuf)> {
+    let mut found = Vec::new();
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return found,
+        Err(error) => {
+            problems.push(Problem::of_file(directory, format!("that the directory cannot be read ({error})"), "check its owner and mode"));
+            return found;
+        }
+    };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(stem) = name.strip_suffix(".toml").filter(|_| !name.starts_with('.')) else { continue };
+        match TenantId::parse(stem) {
+            Some(id) => found.push((id, path)),
+            None => problems.push(Problem::of_file(&path, format!("the name {stem:?}"), "a tenant's file is named by its id: letters a-z, digits and -, at most 63, and .toml")),
+        }
+    }
+    found.sort();
+    found
+}
+
+fn server(section: &Section<'_>) -> Server {
+    let directory = section.document().directory();
+    let hostname = section.text("hostname").unwrap_or_else(machine_name);
+    let hostname = match ascii_domain(hostname.trim()) {
+        Some(name) => name,
+        None => {
+            section.reject("hostname", "a host name such as \"kasse.example.net\"", "use letters, digits, - and .");
+            "localhost".to_owned()
+        }
+    };
+    Server {
+        hostname,
+        data_dir: section.path("data_dir").unwrap_or_else(|| PathBuf::from("/var/lib/postbote")),
+        tenants_dir: section.path("tenants_dir").unwrap_or_else(|| directory.join("tenants")),
+        language: section.choice("language", Language::De),
+        sending: section.choice("sending", Sending::On),
+        max_message_size: section.size("max_message_size", 50 << 20),
+        max_recipients: section.integer("max_recipients", 500) as usize,
+        spool_limit: section.size("spool_limit", 2 << 30),
+        drain: section.duration("drain", Duration::from_secs(30)),
+    }
+}
+
+fn machine_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if ascii_domain(&name).is_some() { name } else { "localhost".to_owned() }
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    let text = text.trim();
+    text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from)).map(|net| net.trunc()).map_err(|_| "write an address with its prefix length".to_owned())
+}
+
+fn listeners(root: &Section<'_>) -> Vec<submission::Settings> {
+    let mut found: Vec<submission::Settings> = Vec::new();
+    for section in root.sections("listener") {
+        let Some(text) = section.required_text("address") else { continue };
+        let Some(address) = ListenAddress::parse(&text) else {
+            section.reject("address", "\"IP:port\", \"unix:/path\" or \"systemd:NAME\"", "for example \"127.0.0.1:2525\"");
+            continue;
+        };
+        let name = section.text("name").unwrap_or(text);
+        if found.iter().any(|l| l.name == name) {
+            section.reject(if section.has("name") { "name" } else { "address" }, "a name that no other listener has", "rename one of the two");
+        }
+        let named_networks = section.has("networks");
+        let mut networks = section.list("networks", network);
+        if !named_networks {
+            networks = LOOPBACK.iter().filter_map(|n| n.parse().ok()).collect();
+        }
+        let bare_newline = section.choice("bare_newline", BareNewline::Normalize);
+        if bare_newline == BareNewline::Legacy && !named_networks {
+            section.reject("bare_newline", "legacy only with networks", "name the clients that need it in networks");
+        }
+        let certificate = match (section.path("certificate"), section.path("key")) {
+            (Some(certificate), Some(key)) => {
+                if let Err(reason) = submission::tls::check_pair(&certificate, &key) {
+                    section.reject("certificate", "a PEM certificate chain with its key in `key`", reason);
+                }
+                Some((certificate, key))
+            }
+            (None, None) => None,
+            (Some(_), None) => {
+                section.reject("certificate", "certificate and key together", "add key = \"…\"");
+                None
+            }
+            (None, Some(_)) => {
+                section.reject("key", "certificate and key together", "add certificate = \"…\"");
+                None
+            }
+        };
+        let tls = section.choice("tls", TlsMode::None);
+        let auth = section.choice("auth", AuthMode::Optional);
+        let plaintext_auth = section.choice("plaintext_auth", PlaintextAuth::Loopback);
+        if plaintext_auth == PlaintextAuth::Always {
+            section.warn("plaintext_auth", "passwords can be read on the network; use tls = \"starttls\" where the applications can");
+        }
+        if networks.iter().any(|n| n.prefix_len() == 0) && section.has("tenant") {
+            section.warn("networks", "everybody who reaches this listener may send as its tenant: an open relay; name the networks of the applications");
+        }
+        found.push(submission::Settings {
+            name,
+            address,
+            tls,
+            certificate,
+            auth,
+            plaintext_auth,
+            tenant: section.text("tenant").and_then(|t| TenantId::parse(&t)),
+            networks,
+            bare_newline,
+            answer: section.choice("answer", Answer::Queued),
+            answer_within: section.duration("answer_within", Duration::from_secs(20)),
+            legacy_auth_line: section.bool("legacy_auth_line", false),
+            max_connections: section.integer("max_connections", 200) as usize,
+        });
+    }
+    found
+}
+
+fn admin(section: &Section<'_>, needs: &mut Needs) -> Admin {
+    let default = std::net::SocketAddr::from(([127, 0, 0, 1], 8025));
+    let address = match section.text("address") {
+        Some(text) => text.parse().unwrap_or_else(|_| {
+            section.reject("address", "\"IP:port\"", "for example \"127.0.0.1:8025\"");
+            default
+        }),
+        None => default,
+    };
+    let token = section.secret("token");
+    need(needs, "admin.token", token.as_ref());
+    Admin { address, token }
+}
+
+fn need(needs: &mut Needs, place: impl Into<String>, secret: Option<&SecretRef>) {
+    if let Some(secret) = secret {
+        needs.push((place.into(), secret.clone()));
+    }
+}
+
+fn policy(section: &Section<'_>, default: Policy) -> Policy {
+    Policy {
+        own_upstream: section.bool("own_upstream", default.own_upstream),
+        system_relay: section.choice("system_relay", default.system_relay),
+        fallback_after: section.duration("fallback_after", default.fallback_after),
+    }
+}
+
+fn retry(section: &Section<'_>) -> delivery::Settings {
+    let default = delivery::Settings::default();
+    let settings = delivery::Settings {
+        first: section.duration("first", default.first),
+        maximum: section.duration("maximum", default.maximum),
+        give_up_after: section.duration("give_up_after", default.give_up_after),
+        warn_after: section.duration("warn_after", default.warn_after),
+        uncertain: section.choice("uncertain", Uncertain::Retry),
+    };
+    if settings.first.is_zero() {
+        section.reject("first", "a time above zero", "for example \"1m\"");
+    }
+    if settings.maximum < settings.first {
+        section.reject("maximum", "a time not shorter than retry.first", "for example \"1h\"");
+    }
+    settings
+}
+
+fn system(section: &Section<'_>, server: &Server, needs: &mut Needs) -> Option<System> {
+    let email = section.required_address("email");
+    let upstream_section = section.section("upstream");
+    let upstream = upstream_section.is_present().then(|| upstream(&upstream_section, server, "system", needs)).flatten().map(Arc::new);
+    let dkim = dkim(section, "system", needs);
+    let system = System {
+        name: section.text("name").unwrap_or_default(),
+        sender: section.choice("sender", SystemSender::System),
+        required: section.bool("required", false),
+        upstream,
+        dkim,
+        email: email?,
+    };
+    Some(system)
+}
+
+/// What must not be said twice over all tenants.
+#[derive(Default)]
+struct Unique {
+    logins: HashMap<String, TenantId>,
+    networks: HashMap<IpNet, TenantId>,
+}
+
+fn tenant(document: &Document, id: TenantId, policy: Policy, server: &Server, unique: &mut Unique, needs: &mut Needs) -> Option<Tenant> {
+    let table = document.parse();
+    let root = document.root(table.get_ref(), schema::TENANT);
+    let name = root.required_text("name");
+    let email = root.required_address("email");
+    let networks = root.list("networks", network);
+    for net in &networks {
+        if let Some(other) = unique.networks.insert(*net, id.clone()).filter(|other| *other != id) {
+            root.reject("networks", "a network that no other tenant has", format!("{net} also belongs to tenant {other}; give each its own listener or login"));
+        }
+    }
+    let upstream_section = root.section("upstream");
+    let upstream = upstream_section.is_present().then(|| upstream(&upstream_section, server, id.as_str(), needs)).flatten().map(Arc::new);
+    let users = users(&root, &id, unique, needs);
+    let dkim = dkim(&root, id.as_str(), needs);
+    let sender = root.section("sender");
+    let address = sender.address("address");
+    let reply_to = match sender.text("reply_to").as_deref() {
+        None => ReplyTo::Application,
+        Some("original") => ReplyTo::OriginalFrom,
+        Some(_) => sender.address("reply_to").map_or(ReplyTo::Application, ReplyTo::Fixed),
+    };
+    let notices = root.section("notices").list("to", |text| Address::parse(text).map_err(|e| e.to_string()));
+    let support_address = root.address("support_address");
+    let language = root.choice("language", server.language);
+    let sender_name = sender.text("name");
+    let return_path = sender.address("return_path");
+    let application_from = sender.choice("application_from", ApplicationFrom::Replace);
+    let (name, email) = (name?, email?);
+    for key in &dkim {
+        let from = address.as_ref().unwrap_or(&email).ascii_domain();
+        if from != key.domain && !from.ends_with(&format!(".{}", key.domain)) {
+            root.warn_table(format!("the signature for {} does not help mail from {from}: DMARC wants the domain of From", key.domain));
+        }
+    }
+    Some(Tenant {
+        id,
+        language,
+        networks,
+        support_address,
+        upstream,
+        sender: SenderRules {
+            address: address.unwrap_or_else(|| email.clone()),
+            name: sender_name.unwrap_or_else(|| name.clone()),
+            reply_to,
+            return_path,
+            application_from,
+        },
+        users,
+        dkim,
+        notices: if notices.is_empty() { vec![email.clone()] } else { notices },
+        policy,
+        name,
+        email,
+    })
+}
+
+fn users(root: &Section<'_>, id: &TenantId, unique: &mut Unique, needs: &mut Needs) -> Vec<Arc<User>> {
+    let mut users = Vec::new();
+    for section in root.sections("user") {
+        let Some(login) = section.required_text("login") else { continue };
+        if unique.logins.insert(login.clone(), id.clone()).is_some() {
+            section.reject("login", "a login that exists once over all tenants", "choose another, for example pos1@acme");
+        }
+        let password = section.secret("password");
+        match &password {
+            None => section.reject("password", "an Argon2 hash or a secret", "without a password nobody can log in"),
+            Some(SecretRef::Plain(secret)) if secret.expose().starts_with("$argon2") && !submission::auth::is_usable_hash(secret.expose()) => {
+                section.reject("password", "an Argon2 hash with at most 256 MiB and 10 passes", "make a new hash");
+            }
+            Some(_) => {}
+        }
+        need(needs, format!("tenant {id}, password of login {login}"), password.as_ref());
+        users.push(Arc::new(User {
+            login,
+            password,
+            name: section.text("name"),
+            email: section.address("email"),
+            senders: section.list("senders", SenderPattern::parse),
+        }));
+    }
+    users
+}
+
+fn dkim(root: &Section<'_>, owner: &str, needs: &mut Needs) -> Vec<SigningKey> {
+    let mut keys = Vec::new();
+    for section in root.sections("dkim") {
+        let domain = section.required_text("domain").map(|d| d.trim().to_owned());
+        let selector = section.required_text("selector").map(|s| s.trim().to_owned());
+        let when = section.choice("when", When::Auto);
+        let secret = section.secret("key");
+        if secret.is_none() && !section.has("key") {
+            section.reject("key", "a secret", "make one: postbote dkim new TENANT --domain D --selector S");
+        }
+        need(needs, format!("{owner}, DKIM key"), secret.as_ref());
+        let ascii = domain.as_deref().and_then(ascii_domain);
+        if domain.is_some() && ascii.as_ref().is_none_or(|d| !d.contains('.')) {
+            section.reject("domain", "a domain such as \"acme.example\"", "write the domain of From");
+        }
+        if selector.as_deref().is_some_and(|s| ascii_domain(s).is_none()) {
+            section.reject("selector", "letters, digits, - and .", "for example \"pb1\"");
+        }
+        if let (Some(domain), Some(selector), Some(secret)) = (ascii, selector, secret) {
+            keys.push(SigningKey::new(domain, selector, secret, when));
+        }
+    }
+    keys
+}
+
+fn upstream(section: &Section<'_>, server: &Server, owner: &str, needs: &mut Needs) -> Option<Upstream> {
+    match section.choice("kind", KindName::Smtp) {
+        KindName::Capture => Some(Upstream::Capture(server.data_dir.join("captured"))),
+        KindName::Smtp => smtp_upstream(section, owner, needs).map(Upstream::Smtp),
+    }
+}
+
+fn smtp_upstream(section: &Section<'_>, owner: &str, needs: &mut Needs) -> Option<smtp::Settings> {
+    let host = section.required_text("host").map(|h| h.trim().to_owned());
+    if let Some(host) = &host
+        && host.parse::<std::net::IpAddr>().is_err()
+        && ascii_domain(host).is_none()
+    {
+        section.reject("host", "a host name or an IP address", "write only the name, without smtp:// and without a port");
+    }
+    let encryption = section.choice("encryption", Encryption::Starttls);
+    let port = section.integer("port", u32::from(encryption.default_port()));
+    let username = section.text("username").filter(|u| !u.is_empty());
+    let password = section.secret("password");
+    let authentication = section.choice("authentication", Authentication::Auto);
+    if authentication != Authentication::None {
+        match (&username, &password) {
+            (Some(_), None) if !section.has("password") => section.reject("password", "a secret", "add it, or set authentication = \"none\""),
+            (None, Some(_)) => section.reject("username", "the login", "add it, or remove the password"),
+            (None, None) if authentication != Authentication::Auto => section.reject("username", "the login", "add username and password, or set authentication = \"none\""),
+            _ => {}
+        }
+    }
+    let insecure_password = section.bool("insecure_password", false);
+    let local = host.as_deref().is_some_and(is_loopback_host);
+    if encryption == Encryption::None && password.is_some() && authentication != Authentication::None && !local && !insecure_password {
+        section.reject("encryption", "starttls or tls where a password is sent to another host", "set encryption = \"starttls\", or insecure_password = true if nobody can listen on that network");
+    }
+    if insecure_password {
+        section.warn("insecure_password", "the password can be read on the network");
+    }
+    let ca_file = section.path("ca_file");
+    if let Some(path) = &ca_file
+        && let Err(reason) = smtp::tls::read_certificates(path)
+    {
+        section.reject("ca_file", "a PEM file with certificates", reason);
+    }
+    let pins = section.list("pins", pin);
+    let certificate = match section.choice("certificate", CertificateName::Verify) {
+        CertificateName::Verify => CertificatePolicy::Verify { ca_file },
+        CertificateName::TrustAlways => {
+            section.warn("certificate", "anybody between here and the server can read the mail and the password; better: ca_file, or certificate = \"pinned\"");
+            CertificatePolicy::TrustAlways
+        }
+        CertificateName::Pinned => {
+            if pins.is_empty() {
+                section.reject("pins", "at least one pin", "add pins = [\"sha256/…\"]; `postbote test` prints the pin of the server");
+            }
+            CertificatePolicy::Pinned(pins)
+        }
+    };
+    let client_key = section.secret("client_key");
+    let client_certificate = match (section.path("client_certificate"), client_key) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        (Some(_), None) => {
+            section.reject("client_certificate", "client_certificate and client_key together", "add client_key = { file = \"…\" }");
+            None
+        }
+        (None, Some(_)) => {
+            section.reject("client_key", "client_certificate and client_key together", "add client_certificate = \"…\"");
+            None
+        }
+    };
+    let helo = section.text("helo");
+    if helo.as_deref().is_some_and(|h| ascii_domain(h).is_none()) {
+        section.reject("helo", "a host name", "use letters, digits, - and .");
+    }
+    need(needs, format!("{owner}, upstream password"), password.as_ref());
+    need(needs, format!("{owner}, client key"), client_certificate.as_ref().map(|(_, key)| key));
+    Some(smtp::Settings {
+        host: host?,
+        port: u16::try_from(port).unwrap_or(encryption.default_port()),
+        encryption,
+        authentication,
+        username,
+        password,
+        certificate,
+        client_certificate,
+        insecure_password,
+        helo,
+        utf8_headers: section.choice("utf8_headers", Utf8Headers::Auto),
+        connections: section.integer("connections", 2) as usize,
+        messages_per_connection: section.integer("messages_per_connection", 100) as usize,
+        tls_cache: OnceLock::new(),
+    })
+}
+
+fn is_loopback_host(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+fn pin(text: &str) -> Result<[u8; 32], String> {
+    let hint = "write sha256/ and the base64 of the 32 bytes";
+    let encoded = text.trim().strip_prefix("sha256/").ok_or(hint)?;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(encoded).map_err(|_| hint)?;
+    bytes.try_into().map_err(|_| hint.to_owned())
+}

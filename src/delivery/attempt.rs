@@ -1,0 +1,644 @@
+//! One attempt to deliver one message: the way from a claim to its settlement, top to bottom.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
+
+use super::bounce;
+use super::lane::{self, Health, Pool};
+use super::{Settings as Retry, Uncertain};
+use crate::explain::{Cause, Language};
+use crate::failure::{Class, Scope, Stage};
+use crate::message::Content;
+use crate::message::header::Header;
+use crate::observe::metrics::Metrics;
+use crate::prepare::{self, Preparation, PrepareError, Prepared, Source, dkim, rewrite};
+use crate::smtp::capabilities::Capabilities;
+use crate::spool::operate::RETRIED;
+use crate::spool::{Claim, Kind, Owed, OwedRecipient, RecipientState, RecipientStatus, Settlement, Spool, State, Stored, Verdict, is_intact};
+use crate::tenant::directory::Directory;
+use crate::tenant::route::{Route, RouteKey};
+use crate::tenant::{ApplicationFrom, ReplyTo, SystemSender, Tenant};
+use crate::transport::smtp::{Connection, Context, DotHook, Utf8Headers};
+use crate::transport::transcript::Transcript;
+use crate::transport::{Accepted, Failure, RecipientResult, Upstream, capture};
+
+/// What attempts need, as the settings are now.
+#[derive(Clone)]
+pub struct Now {
+    /// Tenants and system relay.
+    pub directory: Arc<Directory>,
+    /// `[retry]`.
+    pub retry: Retry,
+    /// Our name.
+    pub hostname: String,
+    /// Whether mail is sent at all.
+    pub sending: bool,
+}
+
+/// What attempts need, for the life of the process.
+#[derive(Clone)]
+pub struct Tools {
+    /// The spool.
+    pub spool: Spool,
+    /// For conversations with servers.
+    pub context: Context,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// KiB of large messages that may be in memory at once.
+    pub memory: Arc<Semaphore>,
+}
+
+/// KiB for [`Tools::memory`].
+pub const MEMORY_KIB: usize = 64 * 1024;
+
+/// The way that was chosen for an attempt.
+pub struct Way {
+    /// Whose message it is.
+    pub tenant: Arc<Tenant>,
+    /// The route.
+    pub route: Route,
+    /// Its name.
+    pub key: RouteKey,
+    /// Its connections.
+    pub pool: Arc<Pool>,
+    /// What is known of it.
+    pub health: Health,
+}
+
+/// What an attempt says of its lane.
+#[derive(Debug, Clone)]
+pub enum LaneNews {
+    /// It works.
+    Fine {
+        /// The server's key, where TLS is used.
+        key: Option<String>,
+        /// It refuses `MAIL FROM:<>`.
+        refuses_null: bool,
+    },
+    /// It fails as a whole.
+    Failed(Box<Failure>),
+    /// It was not tried.
+    Untried,
+}
+
+/// What the scheduler is told.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// News of the lane.
+    pub news: LaneNews,
+    /// When the message is due again; `None`: it is settled or waits for a person.
+    pub again: Option<Again>,
+}
+
+/// When a message is due again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// As soon as the lane allows it.
+    Ready,
+    /// At a time.
+    At(Timestamp),
+    /// On its own upstream only: that one may have taken it already.
+    OwnRouteOnly,
+}
+
+/// Delivers.
+pub async fn run(tools: &Tools, now: &Now, way: &Way, claim: Claim) -> Finished {
+    let started = std::time::Instant::now();
+    let stored = Arc::clone(claim.message());
+    if let Some(finished) = cautious(tools, now, way, &stored) {
+        return finish_cautious(tools, claim, finished).await;
+    }
+    if is_expired(now, &way.health, &stored, Timestamp::now()) {
+        let owed = expire(tools, now, way, &stored);
+        settle(tools, claim, owed).await;
+        return Finished { news: LaneNews::Untried, again: None };
+    }
+    let outcome = deliver(tools, now, way, &claim, &stored).await;
+    tools.metrics.attempt_took(started.elapsed());
+    conclude(tools, now, way, claim, &stored, outcome).await
+}
+
+/// What must not simply be tried.
+enum Caution {
+    /// Uncertain and to be held for a person.
+    Hold,
+    /// Uncertain on another route than the chosen one.
+    OtherRoute,
+}
+
+fn cautious(_tools: &Tools, now: &Now, way: &Way, stored: &Stored) -> Option<Caution> {
+    let route = stored.uncertain.as_deref()?;
+    if now.retry.uncertain == Uncertain::Hold && stored.reason != RETRIED {
+        return Some(Caution::Hold);
+    }
+    (route != way.key.to_text()).then_some(Caution::OtherRoute)
+}
+
+async fn finish_cautious(tools: &Tools, claim: Claim, caution: Caution) -> Finished {
+    match caution {
+        Caution::OtherRoute => {
+            // The claim falls back by itself; the scheduler is told where it may go.
+            drop(claim);
+            Finished { news: LaneNews::Untried, again: Some(Again::OwnRouteOnly) }
+        }
+        Caution::Hold => {
+            let stored = Arc::clone(claim.message());
+            let settlement = Settlement { state: State::Uncertain, reason: "a crash came between the message and the upstream's answer: it may have been delivered".to_owned(), ..unchanged(&stored) };
+            tracing::warn!(id = %stored.id, tenant = %stored.tenant, event = "uncertain", reason = %settlement.reason);
+            settle(tools, claim, settlement).await;
+            Finished { news: LaneNews::Untried, again: None }
+        }
+    }
+}
+
+/// A settlement that changes nothing, to start from.
+fn unchanged(stored: &Stored) -> Settlement {
+    Settlement {
+        recipients: stored.recipients.clone(),
+        state: State::Queued,
+        next: None,
+        reason: String::new(),
+        count_attempt: false,
+        uncertain: stored.uncertain.clone(),
+        owed: None,
+        exclude_ms: 0,
+    }
+}
+
+/// How long a message has waited, without what does not count.
+pub fn waited(health: &Health, stored: &Stored, at: Timestamp) -> Duration {
+    let total = Duration::try_from(at.duration_since(stored.accepted)).unwrap_or_default();
+    total.saturating_sub(Duration::from_millis(stored.excluded_ms.unsigned_abs())).saturating_sub(health.excluded_since(stored.accepted, at))
+}
+
+fn is_expired(now: &Now, health: &Health, stored: &Stored, at: Timestamp) -> bool {
+    health.suspended_since.is_none() && stored.attempts > 0 && waited(health, stored, at) > now.retry.give_up_after
+}
+
+/// Gives up: every open recipient is bounced.
+fn expire(tools: &Tools, now: &Now, way: &Way, stored: &Stored) -> Settlement {
+    let mut settlement = unchanged(stored);
+    settlement.state = State::Failed;
+    let days = now.retry.give_up_after.as_secs();
+    for index in stored.open_recipients() {
+        let last = std::mem::take(&mut settlement.recipients[index].reply);
+        let reply = if last.is_empty() { way.health.reason.clone() } else { last };
+        settlement.recipients[index] = RecipientState { status: RecipientStatus::Bounced, reply: format!("given up after {days} s: {reply}") };
+        log_recipient(tools, way, stored, index, "bounced", "4.4.7", "", &settlement.recipients[index].reply);
+    }
+    settlement.reason = "given up: the upstream did not take it in time".to_owned();
+    settlement.owed = owed(now, way, stored, &settlement.recipients, None);
+    settlement
+}
+
+/// What the transport gave.
+struct Outcome {
+    results: Vec<RecipientResult>,
+    key: Option<String>,
+    refuses_null: bool,
+}
+
+async fn deliver(tools: &Tools, now: &Now, way: &Way, claim: &Claim, stored: &Arc<Stored>) -> Outcome {
+    let open = stored.open_recipients();
+    let all_failed = |failure: Failure| Outcome { results: open.iter().map(|index| RecipientResult { index: *index, result: Err(failure.clone()) }).collect(), key: None, refuses_null: false };
+    // A large message is in memory only while it is sent, and only so much of all at once.
+    let kib = u32::try_from(stored.content.size() / 1024 + 1).unwrap_or(u32::MAX).min(MEMORY_KIB as u32);
+    let _permit = match &stored.content {
+        Content::Memory(_) => None,
+        Content::File { .. } => tools.memory.acquire_many(kib).await.ok(),
+    };
+    let content = match read_content(stored).await {
+        Ok(content) => content,
+        Err(failure) => return all_failed(*failure),
+    };
+    let job = Job { tools, now, way, stored, content: &content, open: &open, claim };
+    match way.route.upstream().as_ref() {
+        Upstream::Capture(directory) => {
+            let (prepared, mut results) = match job.prepare(&Capabilities::unlimited(), false) {
+                Ok(done) => done,
+                Err(failure) => return all_failed(*failure),
+            };
+            if let Some(prepared) = prepared {
+                let (directory, id) = (directory.join(stored.tenant.as_str()), stored.id);
+                let written = tokio::task::spawn_blocking(move || capture::deliver(&directory, id, &prepared)).await;
+                match written {
+                    Ok(written) => results.extend(written),
+                    Err(error) => return all_failed(Failure::of_cause(Cause::WriteFailed, Stage::Prepare, "capture", error.to_string())),
+                }
+            }
+            Outcome { results, key: None, refuses_null: false }
+        }
+        Upstream::Smtp(settings) => job.smtp(settings).await,
+    }
+}
+
+struct Job<'a> {
+    tools: &'a Tools,
+    now: &'a Now,
+    way: &'a Way,
+    stored: &'a Arc<Stored>,
+    content: &'a Bytes,
+    open: &'a [usize],
+    claim: &'a Claim,
+}
+
+impl Job<'_> {
+    fn all_failed(&self, failure: &Failure) -> Vec<RecipientResult> {
+        self.open.iter().map(|index| RecipientResult { index: *index, result: Err(failure.clone()) }).collect()
+    }
+
+    async fn smtp(&self, settings: &crate::transport::smtp::Settings) -> Outcome {
+        let upstream = self.way.route.upstream();
+        let mut kept = self.way.pool.take(upstream);
+        let mut null_refused = self.way.health.refuses_null;
+        loop {
+            let was_kept = kept.is_some();
+            let mut connection = match kept.take() {
+                Some(connection) => connection,
+                None => match Connection::open(settings, &self.tools.context).await {
+                    Ok(connection) => connection,
+                    Err(failure) => return Outcome { results: self.all_failed(&failure), key: None, refuses_null: false },
+                },
+            };
+            self.tools.spool.learn_upstream_size(&self.way.key.to_text(), connection.capabilities.size);
+            let key = connection.server_key.map(|hash| crate::smtp::sasl::encode(&hash));
+            let (prepared, mut results) = match self.prepare(&connection.capabilities, null_refused) {
+                Ok(done) => done,
+                Err(failure) => {
+                    self.keep(settings, connection);
+                    return Outcome { results: self.all_failed(&failure), key, refuses_null: false };
+                }
+            };
+            let Some(prepared) = prepared else {
+                self.keep(settings, connection);
+                return Outcome { results, key, refuses_null: false };
+            };
+            let hook = Hook { tools: self.tools, claim: self.claim, route: must_mark(self.now, self.way).then(|| self.way.key.to_text()) };
+            let sent = connection.send(&prepared, &hook).await;
+            if sent.untouched && was_kept {
+                continue; // the kept connection had died; nothing was said on it
+            }
+            let null_sender = prepared.mail_from().is_none();
+            let refused_at_mail = sent.results.iter().all(|r| matches!(&r.result, Err(f) if f.stage == Stage::Mail && f.reply.as_ref().is_some_and(crate::smtp::reply::Reply::is_permanent)));
+            if null_sender && refused_at_mail && self.stored.kind == Kind::Bounce && !null_refused {
+                null_refused = true;
+                if sent.reusable {
+                    kept = Some(connection);
+                }
+                continue;
+            }
+            if sent.reusable && connection.sent < settings.messages_per_connection {
+                self.keep(settings, connection);
+            } else {
+                tokio::spawn(connection.quit());
+            }
+            results.extend(sent.results);
+            return Outcome { results, key, refuses_null: null_refused };
+        }
+    }
+
+    fn keep(&self, settings: &crate::transport::smtp::Settings, connection: Connection) {
+        if let Some(surplus) = self.way.pool.put(self.way.route.upstream(), connection, settings.connections) {
+            tokio::spawn(surplus.quit());
+        }
+    }
+
+    /// Prepares for a server with these capabilities; gives recipients that cannot be reached.
+    fn prepare(&self, capabilities: &Capabilities, null_refused: bool) -> Result<(Option<Prepared>, Vec<RecipientResult>), Box<Failure>> {
+        let done = prepare_for(&self.way.tenant, &self.way.route, self.stored, self.content, self.open, &self.now.hostname, &self.tools.context.secrets, capabilities, null_refused);
+        let Preparation { prepared, refused } = done.map_err(|error| Box::new(Failure::of_prepare(&error)))?;
+        let refused = refused.into_iter().map(|(index, error)| {
+            let mut failure = Failure::of_prepare(&error);
+            failure.scope = Scope::Recipient;
+            RecipientResult { index, result: Err(failure) }
+        });
+        Ok((prepared, refused.collect()))
+    }
+}
+
+/// Prepares a message for a route. The one way, for delivery, `test` and `preview` alike.
+#[expect(clippy::too_many_arguments, reason = "each is a different thing; a struct would only name them again")]
+pub fn prepare_for(tenant: &Tenant, route: &Route, stored: &Stored, content: &Bytes, recipients: &[usize], hostname: &str, secrets: &crate::vault::Secrets, capabilities: &Capabilities, null_refused: bool) -> Result<Preparation, PrepareError> {
+    let settings = sender_settings(tenant, route, stored, content, hostname);
+    let keys = match route {
+        Route::System { system, .. } if system.sender == SystemSender::System => &system.dkim,
+        Route::Own(_) | Route::System { .. } => &tenant.dkim,
+    };
+    let mut signers = Vec::new();
+    for key in keys {
+        if key.when == dkim::When::Auto && route.upstream().signs_itself() {
+            continue;
+        }
+        let loaded = key.key(secrets).map_err(|e| PrepareError::Signing(e.to_string()))?;
+        signers.push(dkim::Signer { domain: &key.domain, selector: &key.selector, key: loaded });
+    }
+    let source = Source { id: stored.id, accepted: stored.accepted, origin: &stored.origin, envelope: &stored.envelope, recipients, content, ours: stored.kind.is_ours(), null_refused };
+    prepare::prepare(&source, &settings, &signers, capabilities)
+}
+
+/// The sender that this route gives the message, by today's settings.
+fn sender_settings(tenant: &Tenant, route: &Route, stored: &Stored, content: &Bytes, hostname: &str) -> prepare::Settings {
+    let rules = &tenant.sender;
+    let utf8_headers = match route.upstream().as_ref() {
+        Upstream::Smtp(settings) => settings.utf8_headers,
+        Upstream::Capture(_) => Utf8Headers::Auto,
+    };
+    let reply_to = match &rules.reply_to {
+        _ if stored.kind.is_ours() => prepare::ReplyTo::Untouched,
+        ReplyTo::Application => prepare::ReplyTo::ApplicationElse(tenant.email.clone()),
+        ReplyTo::OriginalFrom => prepare::ReplyTo::OriginalFromElse(tenant.email.clone()),
+        ReplyTo::Fixed(address) => prepare::ReplyTo::Fixed(address.clone()),
+    };
+    let own_domains = tenant.dkim.iter().map(|k| k.domain.clone()).chain([rules.address.ascii_domain()]).collect();
+    let mut settings = prepare::Settings {
+        address: rules.address.clone(),
+        name: rules.name.clone(),
+        keep_from: false,
+        reply_to,
+        return_path: rules.return_path.clone(),
+        utf8_headers,
+        hostname: hostname.to_owned(),
+        detour: None,
+        own_domains,
+    };
+    if rules.application_from != ApplicationFrom::Replace {
+        let user = stored.origin.login.as_deref().and_then(|login| tenant.user(login));
+        let known = stored.origin.login.is_none() || user.is_some();
+        let from = Header::parse(content).ok().and_then(|header| rewrite::application_from(content, &header));
+        settings.keep_from = known && from.is_some_and(|address| tenant.may_use(user, &address));
+    }
+    if let Route::System { system, fallback, .. } = route {
+        settings.detour = Some(if *fallback { "system-relay; reason=own-upstream-failing" } else { "system-relay" });
+        settings.return_path = Some(system.email.clone());
+        if system.sender == SystemSender::System {
+            settings.address = system.email.clone();
+            settings.name.clone_from(&system.name);
+            settings.keep_from = false;
+        }
+    }
+    settings
+}
+
+/// The effective return path of a tenant's message today: where its bounce goes.
+pub fn return_path(tenant: &Tenant) -> crate::smtp::address::Address {
+    tenant.sender.return_path.clone().unwrap_or_else(|| tenant.sender.address.clone())
+}
+
+async fn read_content(stored: &Arc<Stored>) -> Result<Bytes, Box<Failure>> {
+    let damaged = |why: String| {
+        tracing::error!(id = %stored.id, tenant = %stored.tenant, event = "damaged", reason = %why, "the stored message is not what was accepted; it is kept and not sent");
+        let mut failure = Failure::of_cause(Cause::MessageUnusable, Stage::Prepare, "", format!("the stored message is damaged: {why}"));
+        failure.class = Class::Permanent;
+        failure.scope = Scope::Message;
+        Box::new(failure)
+    };
+    let bytes = match &stored.content {
+        Content::Memory(bytes) => bytes.clone(),
+        Content::File { path, .. } => match tokio::fs::read(path).await {
+            Ok(bytes) => Bytes::from(bytes),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(damaged("its body file is gone".to_owned())),
+            Err(error) => return Err(Box::new(Failure::of_cause(Cause::WriteFailed, Stage::Prepare, "", format!("{}: {error}", path.display())))),
+        },
+    };
+    if is_intact(stored, &bytes) { Ok(bytes) } else { Err(damaged("its SHA-256 does not fit".to_owned())) }
+}
+
+/// Whether a crash must not make us forget that the final dot may have been sent: where another
+/// route could be taken, or a person is to decide.
+fn must_mark(now: &Now, way: &Way) -> bool {
+    let own = matches!(way.route, Route::Own(_));
+    now.retry.uncertain == Uncertain::Hold || (own && crate::tenant::route::fallback(&way.tenant, now.directory.system()).is_some())
+}
+
+struct Hook<'a> {
+    tools: &'a Tools,
+    claim: &'a Claim,
+    route: Option<String>,
+}
+
+impl DotHook for Hook<'_> {
+    fn before_content(&self) -> std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
+        Box::pin(async move {
+            match &self.route {
+                Some(route) => self.tools.spool.mark_uncertain(self.claim, route.clone()).await.map_err(|e| e.to_string()),
+                None => Ok(()),
+            }
+        })
+    }
+}
+
+/// Turns results into a settlement, log lines and news.
+async fn conclude(tools: &Tools, now: &Now, way: &Way, claim: Claim, stored: &Arc<Stored>, outcome: Outcome) -> Finished {
+    let at = Timestamp::now();
+    let mut settlement = unchanged(stored);
+    settlement.uncertain = stored.uncertain.clone();
+    let mut worst: Option<Failure> = None;
+    let mut route_failure: Option<Failure> = None;
+    let mut any_sent = false;
+    let mut uncertain = false;
+    let mut permanent: Vec<(usize, Failure)> = Vec::new();
+    for RecipientResult { index, result } in &outcome.results {
+        let Some(state) = settlement.recipients.get_mut(*index) else { continue };
+        match result {
+            Ok(Accepted { relay, reply }) => {
+                any_sent = true;
+                *state = RecipientState { status: RecipientStatus::Sent, reply: reply.clone() };
+                log_recipient(tools, way, stored, *index, "sent", "2.0.0", relay, reply);
+            }
+            Err(failure) => {
+                if failure.scope == Scope::Route {
+                    route_failure = Some(failure.clone());
+                }
+                let bounced = match failure.class {
+                    Class::Permanent | Class::Sender => true,
+                    Class::Uncertain => {
+                        uncertain = true;
+                        false
+                    }
+                    Class::Transient | Class::Suspend | Class::Slow(_) => false,
+                };
+                let (status, event) = if bounced { (RecipientStatus::Bounced, "bounced") } else { (RecipientStatus::Deferred, "deferred") };
+                *state = RecipientState { status, reply: failure.to_string() };
+                log_recipient(tools, way, stored, *index, event, &failure.dsn(), &failure.relay, &failure.to_string());
+                if bounced {
+                    permanent.push((*index, failure.clone()));
+                } else if worst.is_none() || failure.class == Class::Uncertain {
+                    worst = Some(failure.clone());
+                }
+            }
+        }
+    }
+    if uncertain {
+        settlement.uncertain = Some(way.key.to_text());
+    } else if any_sent {
+        settlement.uncertain = None;
+    }
+    let again = next_step(now, way, stored, &mut settlement, worst.as_ref(), at);
+    // Somebody who waits for the verdict is told of a complete refusal instead of getting a bounce.
+    let verdict = if any_sent {
+        Verdict::Relayed
+    } else if settlement.state == State::Failed {
+        Verdict::Refused(permanent.first().map(|(_, f)| f.to_string()).unwrap_or_default())
+    } else {
+        Verdict::Deferred
+    };
+    let refused = matches!(verdict, Verdict::Refused(_));
+    let told = tools.spool.tell_verdict(stored.seq, verdict);
+    if told && refused {
+        settlement.state = State::Done;
+        settlement.reason = "refused by the upstream; the application was told".to_owned();
+    } else if !permanent.is_empty() {
+        settlement.owed = owed(now, way, stored, &settlement.recipients, Some(&permanent));
+    }
+    let news = match &route_failure {
+        Some(failure) => LaneNews::Failed(Box::new(failure.clone())),
+        None if outcome.results.iter().all(|r| matches!(&r.result, Err(f) if f.stage == Stage::Prepare)) => LaneNews::Untried,
+        None => LaneNews::Fine { key: outcome.key, refuses_null: outcome.refuses_null },
+    };
+    settle(tools, claim, settlement).await;
+    Finished { news, again }
+}
+
+/// Decides the message's state after an attempt, and when it is due again.
+fn next_step(now: &Now, way: &Way, stored: &Stored, settlement: &mut Settlement, worst: Option<&Failure>, at: Timestamp) -> Option<Again> {
+    let open = settlement.recipients.iter().any(|r| !r.is_settled());
+    let bounced = settlement.recipients.iter().any(|r| r.status == RecipientStatus::Bounced);
+    let Some(failure) = worst.filter(|_| open) else {
+        settlement.state = if bounced { State::Failed } else { State::Done };
+        if bounced {
+            settlement.reason = settlement.recipients.iter().find(|r| r.status == RecipientStatus::Bounced).map(|r| r.reply.clone()).unwrap_or_default();
+        }
+        return None;
+    };
+    settlement.reason = failure.to_string();
+    let later = |attempts: u32| lane::after(at, now.retry.wait_with_jitter(attempts, jitter(stored)));
+    match failure.class {
+        Class::Suspend => {
+            settlement.state = State::Suspended;
+            Some(Again::Ready)
+        }
+        Class::Slow(pause) => {
+            settlement.state = State::Deferred;
+            let until = lane::after(at, pause);
+            settlement.next = Some(until);
+            Some(Again::At(until))
+        }
+        Class::Uncertain if now.retry.uncertain == Uncertain::Hold => {
+            settlement.state = State::Uncertain;
+            settlement.count_attempt = true;
+            None
+        }
+        Class::Uncertain => {
+            settlement.state = State::Uncertain;
+            settlement.count_attempt = true;
+            let next = later(stored.attempts + 1);
+            settlement.next = Some(next);
+            Some(Again::At(next))
+        }
+        Class::Transient | Class::Permanent | Class::Sender => {
+            settlement.count_attempt = true;
+            settlement.state = State::Deferred;
+            if failure.scope == Scope::Route {
+                // The lane decides when: this message keeps its place in front.
+                let next = lane::after(at, now.retry.wait(way.health.failures + 1));
+                settlement.next = Some(next);
+                return Some(Again::Ready);
+            }
+            let next = later(stored.attempts + 1);
+            settlement.next = Some(next);
+            Some(Again::At(next))
+        }
+    }
+}
+
+/// A number that differs from message to message and from try to try.
+pub fn jitter(stored: &Stored) -> u32 {
+    let bytes = stored.id.as_str().as_bytes();
+    bytes.iter().fold(stored.attempts.wrapping_mul(40_503), |sum, b| sum.wrapping_mul(31).wrapping_add(u32::from(*b)))
+}
+
+/// Records a result, again and again until it is recorded: a delivery that is forgotten would be
+/// repeated. Until then the message stays claimed.
+async fn settle(tools: &Tools, claim: Claim, settlement: Settlement) {
+    let mut claim = Some(claim);
+    let mut wait = Duration::from_millis(200);
+    let stored = claim.as_ref().map(|c| Arc::clone(c.message()));
+    while let Some(current) = claim.take() {
+        match tools.spool.try_settle(current, settlement.clone()).await {
+            Ok(()) => return,
+            Err((back, error)) => {
+                tracing::error!(id = ?stored.as_ref().map(|s| s.id), event = "settle-failed", reason = %error, "a result could not be recorded; it is tried again, the message is not sent meanwhile");
+                claim = Some(back);
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(Duration::from_secs(30));
+            }
+        }
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "one log line has that many fields")]
+fn log_recipient(tools: &Tools, way: &Way, stored: &Stored, index: usize, event: &str, dsn: &str, relay: &str, reply: &str) {
+    let to = stored.envelope.recipients.get(index).map(|r| r.address.to_string()).unwrap_or_default();
+    let delay = Duration::try_from(Timestamp::now().duration_since(stored.accepted)).unwrap_or_default();
+    tools.metrics.delivery(stored.tenant.as_str(), way.key.word(), event);
+    let route = match &way.route {
+        Route::System { fallback: true, .. } => "system-fallback",
+        Route::System { .. } | Route::Own(_) => way.key.word(),
+    };
+    tracing::info!(
+        id = %stored.id, tenant = %stored.tenant, event = event, to = to, route = route, relay = relay,
+        attempt = stored.attempts + 1, delay = format!("{:.3}", delay.as_secs_f64()), dsn = dsn, reply = reply
+    );
+}
+
+/// The notice that is owed for failed recipients; `None` where nobody is to be told.
+fn owed(now: &Now, way: &Way, stored: &Stored, states: &[RecipientState], failures: Option<&[(usize, Failure)]>) -> Option<Owed> {
+    if stored.kind == Kind::Bounce || stored.envelope.mail_from.is_none() {
+        return None;
+    }
+    let language = way.tenant.language;
+    let newly: Vec<(usize, Option<&Failure>)> = match failures {
+        Some(failures) => failures.iter().map(|(i, f)| (*i, Some(f))).collect(),
+        None => stored.open_recipients().into_iter().map(|i| (i, None)).collect(),
+    };
+    let recipients: Vec<OwedRecipient> = newly
+        .into_iter()
+        .filter(|(index, _)| stored.envelope.recipients.get(*index).is_some_and(crate::message::Recipient::wants_failure))
+        .map(|(index, failure)| owed_recipient(stored, states, index, failure, language))
+        .collect();
+    if recipients.is_empty() {
+        return None;
+    }
+    Some(bounce::owed(stored, &return_path(&way.tenant), recipients, now))
+}
+
+fn owed_recipient(stored: &Stored, states: &[RecipientState], index: usize, failure: Option<&Failure>, language: Language) -> OwedRecipient {
+    let recipient = &stored.envelope.recipients[index];
+    OwedRecipient {
+        address: recipient.address.to_string(),
+        orcpt: recipient.orcpt.clone(),
+        status: failure.map_or_else(|| "4.4.7".to_owned(), Failure::dsn),
+        reply: states.get(index).map(|s| s.reply.clone()).unwrap_or_default(),
+        relay: failure.filter(|f| f.reply.is_some()).map(|f| f.relay.clone()).unwrap_or_default(),
+        cause: failure.map(|f| f.meaning.cause.get(language).to_owned()).unwrap_or_default(),
+        remedy: failure.map(|f| f.meaning.remedy.get(language).to_owned()).unwrap_or_default(),
+    }
+}
+
+/// Gives a message up at a person's wish.
+pub async fn give_up(tools: &Tools, now: &Now, tenant: &Arc<Tenant>, route: Route, claim: Claim) {
+    let stored = Arc::clone(claim.message());
+    let key = route.key(tenant);
+    let way = Way { tenant: Arc::clone(tenant), route, key, pool: Arc::default(), health: Health { reason: "given up by a person".to_owned(), ..Health::default() } };
+    let settlement = expire(tools, now, &way, &stored);
+    settle(tools, claim, settlement).await;
+}
+
+/// A transcript-keeping context for a test mail.
+pub fn with_transcript(context: &Context, transcript: Transcript) -> Context {
+    Context { transcript, ..context.clone() }
+}

@@ -1,0 +1,11 @@
+//! Delivery: when a message is tried, in which lane, how often, and what comes of it. Never loses
+//! a claim.
+
+pub mod attempt;
+pub mod bounce;
+pub mod lane;
+pub mod retry;
+pub mod scheduler;
+
+pub use retry::{Settings, Uncertain};
+pub use scheduler::Scheduler;

@@ -1,0 +1,624 @@
+//! The scheduler: one task, one timer, no task per waiting message. It knows what waits for whom,
+//! asks `route` which way, and starts attempts as the lanes allow.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::attempt::{self, Again, Finished, LaneNews, Now, Tools, Way};
+use super::bounce::{self, Bouncer};
+use super::lane::{self, Gate, Health, Pool};
+use crate::failure::Class;
+use crate::message::TenantId;
+use crate::spool::operate::{Action, Filter, Overlay, Report};
+use crate::spool::{Claim, Hint, OwedRecipient, State, StoreError, Waiting};
+use crate::tenant::route::{self, Route, RouteKey};
+use crate::tenant::{SystemRelay, Tenant};
+
+/// How often late and expired messages are looked for, and idle connections closed.
+const SWEEP: Duration = Duration::from_secs(10);
+/// Most messages that one sweep looks at for each tenant.
+const SWEEP_LIMIT: usize = 200;
+/// Most attempts that run at once over all lanes; each holds a socket and a buffer.
+const ATTEMPTS_LIMIT: usize = 1000;
+
+/// Delivery as a whole. Cheap to clone.
+#[derive(Clone)]
+pub struct Scheduler {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    tools: Tools,
+    now: ArcSwap<Now>,
+    queues: Mutex<Queues>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    abort: CancellationToken,
+}
+
+#[derive(Default)]
+struct Queues {
+    tenants: HashMap<TenantId, TenantQueue>,
+    lanes: HashMap<RouteKey, Lane>,
+    /// Tenants to look at, each once.
+    dirty: VecDeque<TenantId>,
+    dirty_set: HashSet<TenantId>,
+    /// Tenants whose lane opens, or whose fallback begins, at a time.
+    timers: BTreeMap<(Timestamp, TenantId), ()>,
+    running: usize,
+    warned: HashSet<i64>,
+}
+
+#[derive(Default)]
+struct TenantQueue {
+    /// Due, in order of acceptance.
+    ready: BTreeMap<i64, Timestamp>,
+    /// Not before a time.
+    later: BTreeMap<(Timestamp, i64), Timestamp>,
+    /// The own upstream may have taken these: no other route.
+    pinned: HashSet<i64>,
+    /// Why nothing goes: no route.
+    no_route: Option<String>,
+}
+
+#[derive(Default)]
+struct Lane {
+    health: Health,
+    pool: Arc<Pool>,
+    active: usize,
+    /// Tenants that wait for a free slot.
+    waiting: Vec<TenantId>,
+}
+
+fn lock(inner: &Inner) -> MutexGuard<'_, Queues> {
+    inner.queues.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Queues {
+    fn mark(&mut self, tenant: &TenantId) {
+        if self.dirty_set.insert(tenant.clone()) {
+            self.dirty.push_back(tenant.clone());
+        }
+    }
+
+    fn add(&mut self, waiting: Waiting) {
+        let queue = self.tenants.entry(waiting.tenant.clone()).or_default();
+        match waiting.next {
+            Some(at) if at > Timestamp::now() => {
+                queue.later.insert((at, waiting.seq), waiting.accepted);
+                self.timers.insert((at, waiting.tenant), ());
+            }
+            _ => {
+                queue.ready.insert(waiting.seq, waiting.accepted);
+                self.mark(&waiting.tenant);
+            }
+        }
+    }
+
+    fn health(&self, key: &RouteKey) -> Health {
+        self.lanes.get(key).map(|l| l.health.clone()).unwrap_or_default()
+    }
+}
+
+/// What the scheduler decided for the first message of a tenant.
+enum Step {
+    Start { seq: i64, way: Box<Way> },
+    Wait,
+}
+
+impl Scheduler {
+    /// A scheduler over a spool, with what earlier runs learned of the lanes.
+    pub fn new(tools: Tools, now: Now) -> Result<Self, StoreError> {
+        let mut queues = Queues::default();
+        for (route, health) in tools.spool.lanes()? {
+            if let (Some(key), Ok(health)) = (RouteKey::from_text(&route), serde_json::from_str::<Health>(&health)) {
+                queues.lanes.insert(key, Lane { health, ..Lane::default() });
+            }
+        }
+        let inner = Inner { tools, now: ArcSwap::from_pointee(now), queues: Mutex::new(queues), tasks: TaskTracker::new(), stop: CancellationToken::new(), abort: CancellationToken::new() };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// New settings. Waiting and suspended mail of the tenants concerned is due at once.
+    pub fn reconfigure(&self, now: Now, concerned: &dyn Fn(&TenantId) -> bool, system_concerned: bool) {
+        self.inner.now.store(Arc::new(now));
+        let mut queues = lock(&self.inner);
+        let mut changed = Vec::new();
+        for (key, lane) in &mut queues.lanes {
+            let touched = match key {
+                RouteKey::Own(tenant) => concerned(tenant),
+                RouteKey::System => system_concerned,
+            };
+            if touched {
+                lane.health.forgive();
+                changed.push((key.clone(), lane.health.clone()));
+            }
+        }
+        let tenants: Vec<TenantId> = queues.tenants.keys().cloned().collect();
+        for tenant in tenants {
+            if concerned(&tenant) || system_concerned {
+                if let Some(queue) = queues.tenants.get_mut(&tenant) {
+                    let later = std::mem::take(&mut queue.later);
+                    queue.ready.extend(later.into_iter().map(|((_, seq), accepted)| (seq, accepted)));
+                }
+            }
+            queues.mark(&tenant);
+        }
+        drop(queues);
+        for (key, health) in changed {
+            self.save(&key, &health);
+        }
+        self.inner.tools.spool.wake();
+    }
+
+    /// Runs until [`Self::drain`].
+    pub async fn run(&self) {
+        let bouncer = self.clone();
+        self.inner.tasks.spawn(async move { bouncer.run_bouncer().await });
+        let mut sweep = tokio::time::interval(SWEEP);
+        loop {
+            let wake = self.dispatch();
+            let timer = async {
+                match wake {
+                    Some(at) => tokio::time::sleep(Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.inner.stop.cancelled() => return,
+                () = self.inner.tools.spool.hinted() => {}
+                () = timer => {}
+                _ = sweep.tick() => self.sweep().await,
+            }
+        }
+    }
+
+    /// Stops claiming; running attempts have until `deadline`, then their claims fall back.
+    pub async fn drain(&self, deadline: Duration) {
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        if tokio::time::timeout(deadline, self.inner.tasks.wait()).await.is_err() {
+            tracing::warn!(event = "drain", "deliveries still run at the deadline; they are cancelled and their mail stays in the spool");
+            self.inner.abort.cancel();
+            let _ = tokio::time::timeout(Duration::from_secs(5), self.inner.tasks.wait()).await;
+        }
+        let pools: Vec<Arc<Pool>> = lock(&self.inner).lanes.values().map(|l| Arc::clone(&l.pool)).collect();
+        for pool in pools {
+            for connection in pool.expired(true) {
+                let _ = tokio::time::timeout(Duration::from_secs(1), connection.quit()).await;
+            }
+        }
+    }
+
+    async fn run_bouncer(&self) {
+        let mut bouncer = Bouncer::default();
+        loop {
+            let now = self.inner.now.load_full();
+            let wait = bouncer.work(&self.inner.tools, &now).await.unwrap_or(Duration::from_secs(2));
+            tokio::select! {
+                () = self.inner.stop.cancelled() => return,
+                () = tokio::time::sleep(wait.min(Duration::from_secs(2))) => {}
+            }
+        }
+    }
+
+    /// Starts what may start; gives when to look again.
+    fn dispatch(&self) -> Option<Timestamp> {
+        let now = self.inner.now.load_full();
+        let at = Timestamp::now();
+        let mut queues = lock(&self.inner);
+        for hint in self.inner.tools.spool.take_hints() {
+            match hint {
+                Hint::Waiting(waiting) => queues.add(waiting),
+                Hint::Tenant(tenant) => {
+                    let key = RouteKey::Own(tenant.clone());
+                    for key in [key, RouteKey::System] {
+                        if let Some(lane) = queues.lanes.get_mut(&key) {
+                            lane.health.forgive();
+                        }
+                    }
+                    queues.mark(&tenant);
+                }
+            }
+        }
+        while let Some(((time, tenant), ())) = queues.timers.first_key_value().map(|(k, ())| (k.clone(), ())) {
+            if time > at {
+                break;
+            }
+            queues.timers.remove(&(time, tenant.clone()));
+            if let Some(queue) = queues.tenants.get_mut(&tenant) {
+                let still_later = queue.later.split_off(&(at, i64::MAX));
+                let due = std::mem::replace(&mut queue.later, still_later);
+                queue.ready.extend(due.into_iter().map(|((_, seq), accepted)| (seq, accepted)));
+                if let Some(((next, _), _)) = queue.later.first_key_value() {
+                    let next = *next;
+                    queues.timers.insert((next, tenant.clone()), ());
+                }
+            }
+            queues.mark(&tenant);
+        }
+        // One start a tenant and round: many tenants on one lane take turns.
+        while now.sending && queues.running < ATTEMPTS_LIMIT {
+            let Some(tenant) = queues.dirty.pop_front() else { break };
+            queues.dirty_set.remove(&tenant);
+            match self.next_start(&mut queues, &now, &tenant, at) {
+                Step::Wait => {}
+                Step::Start { seq, way } => {
+                    queues.running += 1;
+                    queues.mark(&tenant);
+                    self.start(seq, way, Arc::clone(&now));
+                }
+            }
+        }
+        queues.timers.first_key_value().map(|((time, _), ())| *time)
+    }
+
+    fn next_start(&self, queues: &mut Queues, now: &Now, id: &TenantId, at: Timestamp) -> Step {
+        let Some(queue) = queues.tenants.get_mut(id) else { return Step::Wait };
+        let Some((&seq, _)) = queue.ready.first_key_value() else {
+            if queue.later.is_empty() {
+                queues.tenants.remove(id);
+            }
+            return Step::Wait;
+        };
+        let Some(tenant) = now.directory.tenant(id) else {
+            queue.no_route = Some("the tenant is no longer configured".to_owned());
+            return Step::Wait;
+        };
+        let first = match route::first_choice(tenant, now.directory.system()) {
+            Ok(route) => route,
+            Err(error) => {
+                queue.no_route = Some(error.to_string());
+                return Step::Wait;
+            }
+        };
+        queue.no_route = None;
+        let pinned = queue.pinned.contains(&seq);
+        if now.directory.system().is_some_and(|s| s.required) {
+            let relay = queues.health(&RouteKey::System);
+            if !relay.is_up() && matches!(first, Route::Own(_)) && relay.gate(at) != Gate::Probe {
+                // Without a working system relay no tenant may send.
+                if let Gate::Closed(until) = relay.gate(at) {
+                    queues.timers.insert((until, id.clone()), ());
+                }
+                return Step::Wait;
+            }
+        }
+        let mut wake: Option<Timestamp> = None;
+        let mut candidates = vec![first.clone()];
+        let own_key = first.key(tenant);
+        if let (Route::Own(_), false, Some(relay)) = (&first, pinned, route::fallback(tenant, now.directory.system())) {
+            let health = queues.health(&own_key);
+            if let Some(since) = health.failing_since {
+                let begins = lane::after(since, tenant.policy.fallback_after);
+                if begins <= at {
+                    candidates.push(relay);
+                } else {
+                    wake = Some(begins);
+                }
+            }
+        }
+        for route in candidates {
+            let key = route.key(tenant);
+            let lane = queues.lanes.entry(key.clone()).or_default();
+            let limit = match lane.health.gate(at) {
+                Gate::Open => route.upstream().concurrency(),
+                Gate::Probe => 1,
+                Gate::Closed(until) => {
+                    wake = Some(wake.map_or(until, |w| w.min(until)));
+                    continue;
+                }
+            };
+            if lane.active >= limit {
+                if !lane.waiting.contains(id) {
+                    lane.waiting.push(id.clone());
+                }
+                continue;
+            }
+            lane.active += 1;
+            let way = Way { tenant: Arc::clone(tenant), route, key, pool: Arc::clone(&lane.pool), health: lane.health.clone() };
+            if let Some(queue) = queues.tenants.get_mut(id) {
+                queue.ready.remove(&seq);
+            }
+            return Step::Start { seq, way: Box::new(way) };
+        }
+        if let Some(at) = wake {
+            queues.timers.insert((at, id.clone()), ());
+        }
+        Step::Wait
+    }
+
+    fn start(&self, seq: i64, way: Box<Way>, now: Arc<Now>) {
+        let scheduler = self.clone();
+        self.inner.tasks.spawn(async move {
+            let tools = &scheduler.inner.tools;
+            let abort = scheduler.inner.abort.clone();
+            let finished = match tools.spool.claim(seq).await {
+                Ok(Some(claim)) => {
+                    let stored = Arc::clone(claim.message());
+                    let finished = tokio::select! {
+                        finished = attempt::run(tools, &now, &way, claim) => finished,
+                        () = abort.cancelled() => Finished { news: LaneNews::Untried, again: None },
+                    };
+                    Some((finished, stored.accepted))
+                }
+                Ok(None) => None,
+                Err(error) => {
+                    tracing::error!(event = "claim-failed", tenant = %way.tenant.id, reason = %error, "a waiting message cannot be read; it is tried again");
+                    let again = lane::after(Timestamp::now(), Duration::from_secs(60));
+                    Some((Finished { news: LaneNews::Untried, again: Some(Again::At(again)) }, Timestamp::now()))
+                }
+            };
+            scheduler.finish(seq, &way, finished, &now);
+        });
+    }
+
+    fn finish(&self, seq: i64, way: &Way, finished: Option<(Finished, Timestamp)>, now: &Now) {
+        let at = Timestamp::now();
+        let id = &way.tenant.id;
+        let mut queues = lock(&self.inner);
+        queues.running -= 1;
+        let mut saved = None;
+        let mut freed = Vec::new();
+        if let Some(lane) = queues.lanes.get_mut(&way.key) {
+            lane.active -= 1;
+            freed = std::mem::take(&mut lane.waiting);
+            if let Some((finished, _)) = &finished {
+                let before = lane.health.clone();
+                learn(&mut lane.health, &finished.news, way, now, at, seq);
+                if lane.health != before {
+                    saved = Some(lane.health.clone());
+                    if before.is_up() != lane.health.is_up() {
+                        freed.extend(self.announce(&way.key, way, &before, &lane.health, &finished.news));
+                    }
+                }
+            }
+        }
+        if let Some((Finished { again: Some(again), .. }, accepted)) = &finished {
+            let queue = queues.tenants.entry(id.clone()).or_default();
+            match again {
+                Again::Ready => {
+                    queue.ready.insert(seq, *accepted);
+                }
+                Again::OwnRouteOnly => {
+                    queue.pinned.insert(seq);
+                    queue.ready.insert(seq, *accepted);
+                }
+                Again::At(time) => {
+                    queue.later.insert((*time, seq), *accepted);
+                    queues.timers.insert((*time, id.clone()), ());
+                }
+            }
+        } else if let Some(queue) = queues.tenants.get_mut(id) {
+            queue.pinned.remove(&seq);
+        }
+        queues.mark(id);
+        for tenant in freed {
+            queues.mark(&tenant);
+        }
+        if way.key == RouteKey::System && saved.is_some() {
+            let all: Vec<TenantId> = queues.tenants.keys().cloned().collect();
+            for tenant in all {
+                queues.mark(&tenant);
+            }
+        }
+        drop(queues);
+        if let Some(health) = saved {
+            self.save(&way.key, &health);
+        }
+        self.inner.tools.spool.wake();
+    }
+
+    /// Says, once, that a route has stopped or works again.
+    fn announce(&self, key: &RouteKey, way: &Way, before: &Health, after: &Health, news: &LaneNews) -> Vec<TenantId> {
+        let up = after.is_up();
+        self.inner.tools.metrics.route_up(way.tenant.id.as_str(), key.word(), up);
+        let upstream = way.route.upstream().describe();
+        if up {
+            tracing::info!(event = "route-works-again", tenant = %way.tenant.id, route = %key, upstream = upstream);
+        } else if after.suspended_since.is_some() && before.suspended_since.is_none() {
+            let remedy = match news {
+                LaneNews::Failed(failure) => failure.meaning.remedy.get(way.tenant.language),
+                LaneNews::Fine { .. } | LaneNews::Untried => "",
+            };
+            tracing::error!(event = "route-suspended", tenant = %way.tenant.id, route = %key, upstream = upstream, reason = %after.reason, remedy = remedy);
+        } else {
+            tracing::warn!(event = "route-failing", tenant = %way.tenant.id, route = %key, upstream = upstream, reason = %after.reason);
+        }
+        Vec::new()
+    }
+
+    fn save(&self, key: &RouteKey, health: &Health) {
+        let text = (*health != Health::default()).then(|| serde_json::to_string(health).ok()).flatten();
+        self.inner.tools.spool.save_lane(key.to_text(), text);
+    }
+
+    /// Looks for late and expired messages behind closed lanes, and for idle connections.
+    async fn sweep(&self) {
+        let now = self.inner.now.load_full();
+        let at = Timestamp::now();
+        let mut expired = Vec::new();
+        let mut late = Vec::new();
+        let mut pools = Vec::new();
+        {
+            let mut queues = lock(&self.inner);
+            pools.extend(queues.lanes.values().map(|l| Arc::clone(&l.pool)));
+            let Queues { tenants, lanes, warned, .. } = &mut *queues;
+            for (id, queue) in tenants.iter() {
+                let health = lanes.get(&RouteKey::Own(id.clone())).map(|l| l.health.clone()).unwrap_or_default();
+                let suspended = health.suspended_since.is_some();
+                let waiting = queue.ready.iter().map(|(seq, accepted)| (*seq, *accepted)).chain(queue.later.iter().map(|((_, seq), accepted)| (*seq, *accepted)));
+                for (seq, accepted) in waiting.take(SWEEP_LIMIT) {
+                    let age = Duration::try_from(at.duration_since(accepted)).unwrap_or_default();
+                    let counted = age.saturating_sub(health.excluded_since(accepted, at));
+                    if !suspended && counted > now.retry.give_up_after {
+                        expired.push((id.clone(), seq));
+                    } else if !now.retry.warn_after.is_zero() && !suspended && counted > now.retry.warn_after && warned.insert(seq) {
+                        late.push((id.clone(), seq));
+                    }
+                }
+            }
+        }
+        for (tenant, seq) in late {
+            self.warn_of_delay(&now, &tenant, seq).await;
+        }
+        for (tenant, seq) in expired {
+            self.give_up(&now, &tenant, seq).await;
+        }
+        for pool in pools {
+            for connection in pool.expired(false) {
+                tokio::spawn(connection.quit());
+            }
+        }
+    }
+
+    async fn warn_of_delay(&self, now: &Now, tenant: &TenantId, seq: i64) {
+        let Some(tenant) = now.directory.tenant(tenant) else { return };
+        let Ok(Some(stored)) = self.inner.tools.spool.load(seq).await else { return };
+        if stored.warned || stored.kind.is_ours() || stored.envelope.mail_from.is_none() {
+            return;
+        }
+        let recipients: Vec<OwedRecipient> = stored
+            .open_recipients()
+            .into_iter()
+            .filter(|i| stored.envelope.recipients[*i].wants_delay())
+            .map(|i| OwedRecipient {
+                address: stored.envelope.recipients[i].address.to_string(),
+                orcpt: stored.envelope.recipients[i].orcpt.clone(),
+                status: "4.4.7".to_owned(),
+                reply: if stored.recipients[i].reply.is_empty() { stored.reason.clone() } else { stored.recipients[i].reply.clone() },
+                relay: String::new(),
+                cause: String::new(),
+                remedy: String::new(),
+            })
+            .collect();
+        if recipients.is_empty() {
+            return;
+        }
+        let mut owed = bounce::owed(&stored, &attempt::return_path(tenant), recipients, now);
+        owed.delayed = true;
+        owed.until = Some(lane::after(stored.accepted, now.retry.give_up_after).as_millisecond());
+        if let Err(error) = self.inner.tools.spool.owe_delay(seq, owed).await {
+            tracing::error!(event = "notice-failed", reason = %error);
+        }
+    }
+
+    async fn give_up(&self, now: &Now, tenant: &TenantId, seq: i64) -> bool {
+        let Some(tenant) = now.directory.tenant(tenant) else { return false };
+        match self.inner.tools.spool.claim(seq).await {
+            Ok(Some(claim)) => {
+                give_up_claim(&self.inner.tools, now, tenant, claim).await;
+                let mut queues = lock(&self.inner);
+                if let Some(queue) = queues.tenants.get_mut(&tenant.id) {
+                    queue.ready.remove(&seq);
+                    queue.later.retain(|(_, s), _| *s != seq);
+                }
+                true
+            }
+            Ok(None) | Err(_) => false,
+        }
+    }
+
+    /// What a person wants done.
+    pub async fn operate(&self, action: Action, filter: &Filter) -> Result<Report, StoreError> {
+        let mut report = self.inner.tools.spool.operate(action, filter, self).await?;
+        if action == Action::Bounce {
+            let now = self.inner.now.load_full();
+            bounce_by_hand(&self.inner.tools, &now, &mut report).await?;
+        }
+        Ok(report)
+    }
+}
+
+/// Bounces the messages that a report names; moves those that could not be to its refusals.
+pub async fn bounce_by_hand(tools: &Tools, now: &Now, report: &mut Report) -> Result<(), StoreError> {
+    for id in std::mem::take(&mut report.done) {
+        let bounced = bounce_one(tools, now, &id).await?;
+        match bounced {
+            Ok(()) => report.done.push(id),
+            Err(reason) => report.refused.push((id, reason.to_owned())),
+        }
+    }
+    Ok(())
+}
+
+async fn bounce_one(tools: &Tools, now: &Now, id: &str) -> Result<Result<(), &'static str>, StoreError> {
+    let Some(id) = crate::message::MessageId::parse(id) else { return Ok(Err("no such message")) };
+    let Some(seq) = tools.spool.seq_of(id)? else { return Ok(Err("no such message")) };
+    let Some(stored) = tools.spool.load(seq).await? else { return Ok(Err("no such message")) };
+    let Some(tenant) = now.directory.tenant(&stored.tenant) else { return Ok(Err("its tenant is no longer configured")) };
+    if matches!(stored.state, State::Held | State::Failed | State::Uncertain) {
+        let filter = Filter { ids: vec![id.to_string()], ..Filter::default() };
+        tools.spool.operate(Action::Retry, &filter, &crate::spool::operate::NoOverlay).await?;
+    }
+    match tools.spool.claim(seq).await? {
+        Some(claim) => {
+            give_up_claim(tools, now, tenant, claim).await;
+            Ok(Ok(()))
+        }
+        None => Ok(Err("it is being delivered right now; try again in a moment")),
+    }
+}
+
+async fn give_up_claim(tools: &Tools, now: &Now, tenant: &Arc<Tenant>, claim: Claim) {
+    let route = route::first_choice(tenant, now.directory.system()).unwrap_or_else(|_| Route::Own(Arc::new(crate::transport::Upstream::Capture(std::path::PathBuf::new()))));
+    attempt::give_up(tools, now, tenant, route, claim).await;
+}
+
+/// Takes an attempt's news into a lane's health.
+fn learn(health: &mut Health, news: &LaneNews, way: &Way, now: &Now, at: Timestamp, seq: i64) {
+    match news {
+        LaneNews::Untried => {}
+        LaneNews::Fine { key, refuses_null } => {
+            health.succeeded(at);
+            health.refuses_null |= refuses_null;
+            let trusting = matches!(way.route.upstream().as_ref(), crate::transport::Upstream::Smtp(s) if s.certificate == crate::transport::smtp::CertificatePolicy::TrustAlways);
+            if let (true, Some(key)) = (trusting, key) {
+                if health.key_seen.as_ref().is_some_and(|seen| seen != key) {
+                    tracing::warn!(event = "server-key-changed", tenant = %way.tenant.id, route = %way.key, pin = format!("sha256/{key}"), "the server has another key than before; if nobody renewed its certificate, somebody may be reading along");
+                }
+                health.key_seen = Some(key.clone());
+            }
+        }
+        LaneNews::Failed(failure) => {
+            let jitter = u32::try_from(seq & 0xffff).unwrap_or(0).wrapping_mul(40_503);
+            match failure.class {
+                Class::Slow(pause) => health.paused(at, pause, &failure.to_string()),
+                Class::Suspend => health.failed(at, &now.retry, true, failure.before_acceptance(), &failure.to_string(), jitter),
+                Class::Transient | Class::Permanent | Class::Sender | Class::Uncertain => health.failed(at, &now.retry, false, failure.before_acceptance(), &failure.to_string(), jitter),
+            }
+        }
+    }
+}
+
+impl Overlay for Scheduler {
+    fn lane_state(&self, tenant: &TenantId) -> Option<(State, String, Option<Timestamp>)> {
+        let now = self.inner.now.load();
+        let queues = lock(&self.inner);
+        if !now.sending {
+            return Some((State::Held, "sending is switched to hold".to_owned(), None));
+        }
+        if let Some(reason) = queues.tenants.get(tenant).and_then(|q| q.no_route.clone()) {
+            return Some((State::Held, reason, None));
+        }
+        let settings = now.directory.tenant(tenant)?;
+        let key = route::first_choice(settings, now.directory.system()).ok()?.key(settings);
+        let health = queues.lanes.get(&key).map(|l| l.health.clone())?;
+        let next = health.retry_at.max(health.slow_until);
+        if health.suspended_since.is_some() {
+            // Where the system relay may help out, the mail is not stuck for ever.
+            let _ = settings.policy.system_relay == SystemRelay::OnFailure;
+            return Some((State::Suspended, health.reason, next));
+        }
+        match health.gate(Timestamp::now()) {
+            Gate::Open => None,
+            Gate::Probe | Gate::Closed(_) => Some((State::Deferred, health.reason, next)),
+        }
+    }
+}

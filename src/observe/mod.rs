@@ -1,0 +1,4 @@
+//! What Postbote tells of itself: log lines and metrics.
+
+pub mod log;
+pub mod metrics;

@@ -1,0 +1,301 @@
+//! Framing of message data: where it ends, what its lines are (RFC 5321 sections 4.1.1.4, 4.5.2).
+//!
+//! Only CRLF `.` CRLF ends a message. Everything that some other server might take for an end,
+//! a lone dot between any other line breaks, makes the message refused as a whole: relayed, it
+//! could smuggle a second one.
+
+/// What becomes of bare line breaks inside a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BareNewline {
+    /// A bare LF becomes CRLF, a stray CR a space.
+    Normalize,
+    /// Any of them refuses the message.
+    Reject,
+    /// As `Normalize`; and a client that has never sent a CRLF may end its data with LF `.` LF.
+    Legacy,
+}
+
+/// What was wrong with a complete message, worst first. All are found at its true end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Findings {
+    /// A NUL somewhere.
+    pub nul: bool,
+    /// A lone dot that does not stand between two CRLF.
+    pub smuggling: bool,
+    /// A bare LF or CR was repaired, or would have been.
+    pub bare_newline: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Break {
+    Crlf,
+    Lf,
+    Cr,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Segment {
+    /// Nothing but NULs since the last break.
+    Empty,
+    /// A single dot, held back.
+    Dot,
+    /// Anything else: already written.
+    Other,
+}
+
+/// Takes the message out of the bytes behind DATA: unstuffed, every line ended by CRLF.
+#[derive(Debug)]
+pub struct Receiver {
+    mode: BareNewline,
+    lf_only_session: bool,
+    previous: Break,
+    segment: Segment,
+    segment_nul: bool,
+    pending_cr: bool,
+    findings: Findings,
+    done: bool,
+}
+
+impl Receiver {
+    /// `lf_only_session`: no line of this connection has ended in CRLF so far (for `Legacy`).
+    pub fn new(mode: BareNewline, lf_only_session: bool) -> Self {
+        Self {
+            mode,
+            lf_only_session: lf_only_session && mode == BareNewline::Legacy,
+            previous: Break::Crlf,
+            segment: Segment::Empty,
+            segment_nul: false,
+            pending_cr: false,
+            findings: Findings::default(),
+            done: false,
+        }
+    }
+
+    /// Whether the end has been reached.
+    pub fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// What was found; final once [`Self::is_done`].
+    pub fn findings(&self) -> Findings {
+        self.findings
+    }
+
+    /// Feeds bytes, appends the canonical message to `out`, gives how many bytes belong to this
+    /// message: fewer than given only when the end was reached.
+    pub fn feed(&mut self, input: &[u8], out: &mut Vec<u8>) -> usize {
+        let mut i = 0;
+        while i < input.len() && !self.done {
+            // The fast way: inside a line nothing but CR, LF and NUL matters.
+            if self.segment == Segment::Other && !self.pending_cr {
+                let stop = memchr::memchr3(b'\r', b'\n', 0, &input[i..]).map_or(input.len(), |n| i + n);
+                out.extend_from_slice(&input[i..stop]);
+                i = stop;
+                if i == input.len() {
+                    break;
+                }
+            }
+            self.step(input[i], out);
+            i += 1;
+        }
+        i
+    }
+
+    fn step(&mut self, byte: u8, out: &mut Vec<u8>) {
+        if self.pending_cr {
+            self.pending_cr = false;
+            if byte == b'\n' {
+                self.line_break(Break::Crlf, out);
+                return;
+            }
+            self.line_break(Break::Cr, out);
+        }
+        match byte {
+            b'\r' => self.pending_cr = true,
+            b'\n' => self.line_break(Break::Lf, out),
+            0 => {
+                self.findings.nul = true;
+                self.segment_nul = true;
+            }
+            b'.' if self.segment == Segment::Empty => self.segment = Segment::Dot,
+            _ => {
+                if self.segment == Segment::Dot && self.previous == Break::Cr {
+                    // Behind a stray CR no line begins, so the dot is content.
+                    out.push(b'.');
+                }
+                self.segment = Segment::Other;
+                out.push(byte);
+            }
+        }
+    }
+
+    fn line_break(&mut self, kind: Break, out: &mut Vec<u8>) {
+        if kind == Break::Crlf {
+            self.lf_only_session = false;
+        }
+        if self.segment == Segment::Dot {
+            let clean = !self.segment_nul;
+            if clean && kind == Break::Crlf && self.previous == Break::Crlf {
+                self.done = true;
+                return;
+            }
+            let legacy_start = self.previous == Break::Lf || (self.previous == Break::Crlf && self.lf_only_session);
+            if clean && self.lf_only_session && kind == Break::Lf && legacy_start {
+                self.done = true;
+                return;
+            }
+            self.findings.smuggling = true;
+        }
+        if kind == Break::Cr {
+            self.findings.bare_newline = true;
+            out.push(b' ');
+        } else {
+            if kind == Break::Lf && !self.lf_only_session {
+                self.findings.bare_newline = true;
+            }
+            out.extend_from_slice(b"\r\n");
+        }
+        self.previous = kind;
+        self.segment = Segment::Empty;
+        self.segment_nul = false;
+    }
+
+    /// Whether the mode refuses a bare newline that was found.
+    pub fn refuses_bare_newline(&self) -> bool {
+        self.mode == BareNewline::Reject && self.findings.bare_newline
+    }
+}
+
+/// Doubles dots at line starts; the input has CRLF line ends only.
+#[derive(Debug)]
+pub struct Stuffer {
+    at_line_start: bool,
+}
+
+impl Default for Stuffer {
+    fn default() -> Self {
+        Self { at_line_start: true }
+    }
+}
+
+impl Stuffer {
+    /// Appends the stuffed form of the next piece.
+    pub fn push(&mut self, input: &[u8], out: &mut Vec<u8>) {
+        let mut start = 0;
+        if self.at_line_start && input.first() == Some(&b'.') {
+            out.push(b'.');
+        }
+        for lf in memchr::memchr_iter(b'\n', input) {
+            if input.get(lf + 1) == Some(&b'.') {
+                out.extend_from_slice(&input[start..=lf]);
+                out.push(b'.');
+                start = lf + 1;
+            }
+        }
+        out.extend_from_slice(&input[start..]);
+        if let Some(last) = input.last() {
+            self.at_line_start = *last == b'\n';
+        }
+    }
+
+    /// Appends the end of data, with a line end before it when the message lacks one.
+    pub fn finish(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(if self.at_line_start { b".\r\n" } else { b"\r\n.\r\n" });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn receive(mode: BareNewline, lf_only: bool, input: &[u8]) -> (usize, bool, Findings, Vec<u8>) {
+        let mut receiver = Receiver::new(mode, lf_only);
+        let mut out = Vec::new();
+        let used = receiver.feed(input, &mut out);
+        (used, receiver.is_done(), receiver.findings(), out)
+    }
+
+    #[test]
+    fn clean_messages() {
+        for (wire, text) in [
+            (&b"a\r\n.\r\n"[..], &b"a\r\n"[..]),
+            (b".\r\n", b""),
+            (b"..\r\n.\r\n", b".\r\n"),
+            (b"...\r\n.x\r\n.\r\n", b"..\r\nx\r\n"),
+            (b"a\r\n\r\n..\r\n\r\n.\r\n", b"a\r\n\r\n.\r\n\r\n"),
+        ] {
+            let (used, done, findings, out) = receive(BareNewline::Normalize, false, wire);
+            assert!(done && used == wire.len() && out == text, "{wire:?} -> {out:?}");
+            assert_eq!(findings, Findings::default());
+        }
+    }
+
+    #[test]
+    fn repairs() {
+        let (_, done, findings, out) = receive(BareNewline::Normalize, false, b"a\nb\rc\r\r\n.\r\n");
+        assert!(done && findings.bare_newline && !findings.smuggling);
+        assert_eq!(out, b"a\r\nb c \r\n");
+    }
+
+    #[test]
+    fn no_smuggling() {
+        for attack in [
+            &b"\n.\n"[..], b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r.\n", b"\n.\r", b"\r.\r\n", b"\r\n.\r", b"\r\n\0.\r\n", b"\r\n.\0\r\n", b"\r\n\0.\r", b"\r\n\0.\n", b"\r\n.\r\r\n",
+            b"\r\r\n.\r\r\n", b"\n\n.\r\n",
+        ] {
+            for start in [&b"body"[..], b""] {
+                if start.is_empty() && attack.starts_with(b"\r\n") && attack.len() < 4 {
+                    continue;
+                }
+                let wire = [start, attack, b"MAIL FROM:<x@evil>\r\n.\r\n"].concat();
+                let (used, done, findings, _) = receive(BareNewline::Normalize, false, &wire);
+                assert!(done && used == wire.len(), "{attack:?}: ends at the true end");
+                assert!(findings.smuggling || findings.nul, "{attack:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn legacy_ends_with_lf() {
+        let (used, done, findings, out) = receive(BareNewline::Legacy, true, b"a\n\nb\n.\nQUIT\n");
+        assert!(done && used == 7 && !findings.smuggling, "{used} {findings:?}");
+        assert_eq!(out, b"a\r\n\r\nb\r\n");
+        let (_, done, findings, _) = receive(BareNewline::Legacy, false, b"a\n.\nx\r\n.\r\n");
+        assert!(done && findings.smuggling, "a CRLF was seen before: the strict rule");
+        let (_, done, findings, _) = receive(BareNewline::Legacy, true, b"a\r\nb\n.\nx\r\n.\r\n");
+        assert!(done && findings.smuggling);
+    }
+
+    /// Every split of a wire form gives the same verdict and the same bytes.
+    #[test]
+    fn splits() {
+        for wire in [&b"a\r\n..b\r\n.\r\n"[..], b"a\n.\r\nb\r\r\n.\r\n", b".\0\r\n\r\n.\r\n"] {
+            let whole = receive(BareNewline::Normalize, false, wire);
+            for cut in 0..wire.len() {
+                let mut receiver = Receiver::new(BareNewline::Normalize, false);
+                let mut out = Vec::new();
+                let mut used = receiver.feed(&wire[..cut], &mut out);
+                used += receiver.feed(&wire[cut..], &mut out);
+                assert_eq!((used, receiver.is_done(), receiver.findings(), out), whole);
+            }
+        }
+    }
+
+    proptest::proptest! {
+        /// What is stuffed for an upstream comes out of a receiver unchanged.
+        #[test]
+        fn round_trip(lines in proptest::collection::vec("[.a \t]{0,5}", 0..8), cut in 0usize..40) {
+            let text: Vec<u8> = lines.iter().flat_map(|l| [l.as_bytes(), b"\r\n"].concat()).collect();
+            let mut wire = Vec::new();
+            let mut stuffer = Stuffer::default();
+            let cut = cut.min(text.len());
+            stuffer.push(&text[..cut], &mut wire);
+            stuffer.push(&text[cut..], &mut wire);
+            stuffer.finish(&mut wire);
+            let (used, done, findings, out) = receive(BareNewline::Reject, false, &wire);
+            proptest::prop_assert!(done && used == wire.len());
+            proptest::prop_assert_eq!(findings, Findings::default());
+            proptest::prop_assert_eq!(out, text);
+        }
+    }
+}

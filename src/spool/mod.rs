@@ -1,0 +1,776 @@
+//! The spool: where mail is durable between an application's 250 and the upstream's.
+//!
+//! This is the one boundary between submission and delivery. Submission hands in an [`Admitted`]
+//! and gets a [`Spooled`], from which alone a 250 is made; delivery takes a [`Claim`] and settles
+//! it. What stands behind (SQLite today) does not show.
+
+mod incoming;
+mod message;
+pub mod operate;
+mod store;
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::digest;
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension as _, Row, params};
+use tokio::sync::{Notify, oneshot};
+
+pub use incoming::Incoming;
+pub use message::{Kind, Owed, OwedRecipient, RecipientState, RecipientStatus, STATES, State, Stored, Waiting};
+pub use store::{Store, StoreError};
+
+use crate::message::{Content, Envelope, MessageId, TenantId};
+use crate::prepare::Origin;
+
+/// Octets of just accepted messages that are kept in memory for their delivery.
+const MEMORY_BUDGET: usize = 32 << 20;
+
+/// Limits of the spool.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Octets of waiting mail.
+    pub bytes: u64,
+    /// How long the duplicates guard remembers; zero: off.
+    pub duplicates: Duration,
+}
+
+/// A message that may be accepted: everything that can be refused has been looked at. Made by
+/// admission, and for mail of our own.
+pub struct Admitted {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// What it is.
+    pub kind: Kind,
+    /// Its envelope.
+    pub envelope: Envelope,
+    /// How it came.
+    pub origin: Origin,
+    /// Its content, all of it.
+    pub content: Incoming,
+    /// It is held from the start (`sending = "hold"`).
+    pub held: bool,
+}
+
+/// Proof that a message is on stable storage. Only [`Spool::commit`] makes it.
+#[derive(Debug)]
+pub struct Spooled {
+    id: MessageId,
+    seq: i64,
+    guard: Option<[u8; 32]>,
+    duplicate: bool,
+}
+
+impl Spooled {
+    /// The id for the 250.
+    pub fn id(&self) -> MessageId {
+        self.id
+    }
+
+    /// It had been taken before; nothing new was stored.
+    pub fn is_duplicate(&self) -> bool {
+        self.duplicate
+    }
+}
+
+/// The first verdict on a message, for `answer = "relayed"`.
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    /// At least one recipient was taken.
+    Relayed,
+    /// All were refused for good; the upstream's words.
+    Refused(String),
+    /// It will be tried again.
+    Deferred,
+}
+
+/// What the scheduler has to know.
+#[derive(Debug)]
+pub enum Hint {
+    /// A message waits.
+    Waiting(Waiting),
+    /// A person has changed these; look at the tenant again.
+    Tenant(TenantId),
+}
+
+/// The sole right to deliver a message. Dropped unsettled, the message is due again.
+pub struct Claim {
+    stored: Arc<Stored>,
+    spool: Spool,
+    settled: bool,
+}
+
+impl Claim {
+    /// The message.
+    pub fn message(&self) -> &Arc<Stored> {
+        &self.stored
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut active = lock(&self.spool.inner.active);
+        active.remove(&self.stored.seq);
+        drop(active);
+        if !self.settled {
+            self.spool.hint(Hint::Waiting(self.stored.waiting(None)));
+        }
+    }
+}
+
+impl Stored {
+    fn waiting(&self, next: Option<Timestamp>) -> Waiting {
+        Waiting { seq: self.seq, tenant: self.tenant.clone(), accepted: self.accepted, next }
+    }
+}
+
+/// What became of an attempt.
+#[derive(Debug, Clone)]
+pub struct Settlement {
+    /// The new state of every recipient of the envelope.
+    pub recipients: Vec<RecipientState>,
+    /// The new state of the message; [`State::Done`] moves it to the history.
+    pub state: State,
+    /// When it is due, if a time is set.
+    pub next: Option<Timestamp>,
+    /// Why.
+    pub reason: String,
+    /// One more failed try.
+    pub count_attempt: bool,
+    /// The route that may have taken it.
+    pub uncertain: Option<String>,
+    /// A notice that is owed now, made durable together with its cause.
+    pub owed: Option<Owed>,
+    /// Milliseconds to add to what does not count towards giving up.
+    pub exclude_ms: i64,
+}
+
+/// The spool. Cheap to clone.
+#[derive(Clone)]
+pub struct Spool {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    bodies: PathBuf,
+    _lock: File,
+    limits: Mutex<Limits>,
+    next_seq: AtomicI64,
+    bytes: AtomicU64,
+    reserved: AtomicU64,
+    memory: Mutex<Memory>,
+    guards: Mutex<HashMap<[u8; 32], (MessageId, Instant)>>,
+    active: Mutex<HashSet<i64>>,
+    waiters: Mutex<HashMap<i64, oneshot::Sender<Verdict>>>,
+    hints: Mutex<Vec<Hint>>,
+    hinted: Notify,
+    sizes: Mutex<HashMap<String, u64>>,
+}
+
+#[derive(Default)]
+struct Memory {
+    messages: HashMap<i64, Arc<Stored>>,
+    bytes: usize,
+}
+
+impl Memory {
+    fn weight(stored: &Stored) -> usize {
+        stored.memory().map_or(0, bytes::Bytes::len) + 1024
+    }
+
+    fn insert(&mut self, stored: Arc<Stored>) {
+        let weight = Self::weight(&stored);
+        if self.bytes + weight <= MEMORY_BUDGET {
+            self.bytes += weight;
+            self.messages.insert(stored.seq, stored);
+        }
+    }
+
+    fn remove(&mut self, seq: i64) -> Option<Arc<Stored>> {
+        let stored = self.messages.remove(&seq)?;
+        self.bytes -= Self::weight(&stored);
+        Some(stored)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Room set aside for a message that is coming in; given back when dropped.
+pub struct Reservation {
+    inner: Arc<Inner>,
+    bytes: u64,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.inner.reserved.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Spool {
+    /// Opens the spool of a data directory, alone: a second process is refused. Repairs what a
+    /// crash left, and hints at all that waits.
+    pub fn open(data_dir: &Path, limits: Limits) -> Result<Self, StoreError> {
+        let bad = |e: std::io::Error| StoreError::Directory(data_dir.to_owned(), e.to_string());
+        let directory = data_dir.join("spool");
+        let bodies = directory.join("bodies");
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&bodies).map_err(bad)?;
+        let lock_file = lock_directory(&directory)?;
+        let store = Store::open(&directory)?;
+        let spool = Self {
+            inner: Arc::new(Inner {
+                store,
+                bodies,
+                _lock: lock_file,
+                limits: Mutex::new(limits),
+                next_seq: AtomicI64::new(1),
+                bytes: AtomicU64::new(0),
+                reserved: AtomicU64::new(0),
+                memory: Mutex::default(),
+                guards: Mutex::default(),
+                active: Mutex::default(),
+                waiters: Mutex::default(),
+                hints: Mutex::default(),
+                hinted: Notify::new(),
+                sizes: Mutex::default(),
+            }),
+        };
+        spool.recover()?;
+        Ok(spool)
+    }
+
+    fn recover(&self) -> Result<(), StoreError> {
+        let inner = &self.inner;
+        let since = Timestamp::now().as_millisecond() - i64::try_from(lock(&inner.limits).duplicates.as_millis()).unwrap_or(0);
+        let mut files = HashSet::new();
+        let mut hints = Vec::new();
+        let (mut last, mut bytes) = (0, 0u64);
+        inner.store.read_now(|db| {
+            let mut query = db.prepare("SELECT seq, id, tenant, state, size, file, accepted, next FROM messages ORDER BY seq")?;
+            let mut rows = query.query([])?;
+            while let Some(row) = rows.next()? {
+                let (seq, id, tenant, state): (i64, String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+                last = seq;
+                if state != State::Failed.word() {
+                    bytes += row.get::<_, i64>(4)?.unsigned_abs();
+                }
+                if row.get::<_, bool>(5)? {
+                    files.insert(id);
+                }
+                let waits = match State::from_word(&state) {
+                    Some(State::Queued | State::Deferred | State::Suspended) => true,
+                    // Uncertain with a time is retried, without one it waits for a person.
+                    Some(State::Uncertain) => row.get::<_, Option<i64>>(7)?.is_some(),
+                    Some(State::Held | State::Failed | State::Done) | None => false,
+                };
+                if let (true, Some(tenant)) = (waits, TenantId::parse(&tenant)) {
+                    let next = if state == "suspended" { None } else { row.get::<_, Option<i64>>(7)?.map(time) };
+                    hints.push(Hint::Waiting(Waiting { seq, tenant, accepted: time(row.get(6)?), next }));
+                }
+            }
+            Ok(())
+        })?;
+        inner.next_seq.store(last + 1, Ordering::Relaxed);
+        inner.bytes.store(bytes, Ordering::Relaxed);
+        *lock(&inner.hints) = hints;
+        let guards = inner.store.read_now(|db| {
+            let mut found = Vec::new();
+            for table in ["messages", "history"] {
+                let mut query = db.prepare(&format!("SELECT guard, id FROM {table} WHERE guard IS NOT NULL AND accepted >= ?1"))?;
+                let rows = query.query_map([since], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, String>(1)?)))?;
+                found.extend(rows.flatten());
+            }
+            Ok(found)
+        })?;
+        let until = Instant::now() + lock(&inner.limits).duplicates;
+        let mut known = lock(&inner.guards);
+        for (guard, id) in guards {
+            if let (Ok(guard), Some(id)) = (<[u8; 32]>::try_from(guard), MessageId::parse(&id)) {
+                known.insert(guard, (id, until));
+            }
+        }
+        drop(known);
+        let swept = incoming::sweep(&inner.bodies, &files).map_err(|e| StoreError::Directory(inner.bodies.clone(), e.to_string()))?;
+        if swept > 0 {
+            tracing::info!(event = "recovered", removed = swept, "removed unfinished bodies that were never acknowledged");
+        }
+        Ok(())
+    }
+
+    /// The store below, for the metrics and the administrator's list.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// New limits after a reload.
+    pub fn set_limits(&self, limits: Limits) {
+        *lock(&self.inner.limits) = limits;
+    }
+
+    /// Octets of waiting mail.
+    pub fn bytes(&self) -> u64 {
+        self.inner.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Sets room aside for a message of that size; `None` when the spool is full.
+    pub fn reserve(&self, size: u64) -> Option<Reservation> {
+        let limit = lock(&self.inner.limits).bytes;
+        let before = self.inner.reserved.fetch_add(size, Ordering::Relaxed);
+        let reservation = Reservation { inner: Arc::clone(&self.inner), bytes: size };
+        (self.bytes() + before + size <= limit).then_some(reservation)
+    }
+
+    /// Begins to take a message in.
+    pub fn incoming(&self) -> Incoming {
+        Incoming::new(self.inner.bodies.clone(), MessageId::fresh())
+    }
+
+    /// Makes a message durable. What it returns is the only thing a 250 can be made of.
+    pub async fn commit(&self, admitted: Admitted) -> Result<Spooled, StoreError> {
+        let Admitted { tenant, kind, envelope, origin, content, held } = admitted;
+        let id = content.id();
+        let size = content.size();
+        // A file is synced here, in the task of its own connection, not by the one writer.
+        let finished = if content.is_file() {
+            tokio::task::spawn_blocking(move || content.finish()).await.map_err(|e| StoreError::Failed(e.to_string()))?
+        } else {
+            content.finish()
+        };
+        let (content, sha256) = finished.map_err(|e| io_error(&e))?;
+        let window = lock(&self.inner.limits).duplicates;
+        let guard = (kind == Kind::Submission && !window.is_zero()).then(|| guard_key(&tenant, &envelope, &sha256));
+        if let Some((first, _)) = guard.and_then(|key| lock(&self.inner.guards).get(&key).copied()).filter(|(_, until)| Instant::now() < *until) {
+            if let Content::File { path, .. } = &content {
+                let _ = std::fs::remove_file(path);
+            }
+            return Ok(Spooled { id: first, seq: 0, guard, duplicate: true });
+        }
+        let stored = Stored {
+            seq: self.inner.next_seq.fetch_add(1, Ordering::Relaxed),
+            id,
+            tenant,
+            kind,
+            recipients: vec![RecipientState::pending(); envelope.recipients.len()],
+            envelope,
+            origin,
+            content,
+            sha256,
+            accepted: Timestamp::now(),
+            state: if held { State::Held } else { State::Queued },
+            attempts: 0,
+            next: None,
+            reason: if held { "sending is switched to hold".to_owned() } else { String::new() },
+            uncertain: None,
+            excluded_ms: 0,
+            warned: false,
+        };
+        let stored = Arc::new(stored);
+        let row = Arc::clone(&stored);
+        let result = self.inner.store.change(move |db| insert(db, &row, guard.as_ref())).await;
+        if let Err(error) = result {
+            if let Content::File { path, .. } = &stored.content {
+                let _ = std::fs::remove_file(path);
+            }
+            return Err(error);
+        }
+        self.inner.bytes.fetch_add(size, Ordering::Relaxed);
+        if let Some(key) = guard {
+            lock(&self.inner.guards).insert(key, (id, Instant::now() + window));
+        }
+        let spooled = Spooled { id, seq: stored.seq, guard, duplicate: false };
+        if !held {
+            let waiting = stored.waiting(None);
+            lock(&self.inner.memory).insert(stored);
+            // The hint is given by `release`, after the session has asked for a verdict.
+            lock(&self.inner.hints).push(Hint::Waiting(waiting));
+        }
+        Ok(spooled)
+    }
+
+    /// Lets delivery begin with what was committed.
+    pub fn release(&self, _spooled: &Spooled) {
+        self.inner.hinted.notify_one();
+    }
+
+    /// Asks for the first verdict on a message. Ask before [`Self::release`].
+    pub fn verdict(&self, spooled: &Spooled) -> oneshot::Receiver<Verdict> {
+        let (sender, receiver) = oneshot::channel();
+        if !spooled.duplicate {
+            lock(&self.inner.waiters).insert(spooled.seq, sender);
+        }
+        receiver
+    }
+
+    /// The client has read our 250: the same message again is a new one.
+    pub fn went_on(&self, spooled: &Spooled) {
+        let Some(key) = spooled.guard else { return };
+        lock(&self.inner.guards).remove(&key);
+        let id = spooled.id.to_string();
+        self.inner.store.change_later(move |db| {
+            let changed = db.prepare_cached("UPDATE messages SET guard = NULL WHERE id = ?1")?.execute([&id])?;
+            if changed == 0 {
+                db.prepare_cached("UPDATE history SET guard = NULL WHERE id = ?1 AND guard IS NOT NULL")?.execute([&id])?;
+            }
+            Ok(())
+        });
+    }
+
+    /// Tells whoever waits for a verdict; `true` if somebody did and now answers for it.
+    pub fn tell_verdict(&self, seq: i64, verdict: Verdict) -> bool {
+        lock(&self.inner.waiters).remove(&seq).is_some_and(|waiter| waiter.send(verdict).is_ok())
+    }
+
+    fn hint(&self, hint: Hint) {
+        lock(&self.inner.hints).push(hint);
+        self.inner.hinted.notify_one();
+    }
+
+    /// Wakes delivery.
+    pub fn wake(&self) {
+        self.inner.hinted.notify_one();
+    }
+
+    /// Waits for a hint.
+    pub async fn hinted(&self) {
+        self.inner.hinted.notified().await;
+    }
+
+    /// Takes the hints.
+    pub fn take_hints(&self) -> Vec<Hint> {
+        std::mem::take(&mut *lock(&self.inner.hints))
+    }
+
+    /// Remembers what a route's server last said of its SIZE; `None`: it has no limit.
+    pub fn learn_upstream_size(&self, route: &str, size: Option<u64>) {
+        let mut sizes = lock(&self.inner.sizes);
+        match size {
+            Some(size) if sizes.get(route) != Some(&size) => {
+                sizes.insert(route.to_owned(), size);
+            }
+            Some(_) => {}
+            None => {
+                sizes.remove(route);
+            }
+        }
+    }
+
+    /// What a route's server last said of its SIZE.
+    pub fn upstream_size(&self, route: &str) -> Option<u64> {
+        lock(&self.inner.sizes).get(route).copied()
+    }
+
+    /// Whether its message is in delivery right now.
+    pub fn is_active(&self, seq: i64) -> bool {
+        lock(&self.inner.active).contains(&seq)
+    }
+
+    /// The sole right to deliver a message; `None` if it is gone, held, or already claimed.
+    pub async fn claim(&self, seq: i64) -> Result<Option<Claim>, StoreError> {
+        if !lock(&self.inner.active).insert(seq) {
+            return Ok(None);
+        }
+        let release = || {
+            lock(&self.inner.active).remove(&seq);
+        };
+        let remembered = lock(&self.inner.memory).remove(seq);
+        let stored = match remembered {
+            Some(stored) => Some(stored),
+            None => {
+                let bodies = self.inner.bodies.clone();
+                match self.inner.store.read(move |db| load(db, seq, &bodies)).await {
+                    Ok(found) => found.map(Arc::new),
+                    Err(error) => {
+                        release();
+                        return Err(error);
+                    }
+                }
+            }
+        };
+        let Some(stored) = stored else {
+            release();
+            return Ok(None);
+        };
+        let stored = if stored.envelope.recipients.len() == stored.recipients.len() {
+            stored
+        } else {
+            release();
+            return Err(StoreError::Failed(format!("message {} is damaged: its recipients do not fit", stored.id)));
+        };
+        let due = match stored.state {
+            State::Queued | State::Deferred | State::Suspended => true,
+            State::Uncertain => stored.next.is_some(),
+            State::Held | State::Failed | State::Done => false,
+        };
+        if !due {
+            release();
+            return Ok(None);
+        }
+        Ok(Some(Claim { stored, spool: self.clone(), settled: false }))
+    }
+
+    /// Records, durably, that the route may have taken the message from now on.
+    pub async fn mark_uncertain(&self, claim: &Claim, route: String) -> Result<(), StoreError> {
+        let seq = claim.stored.seq;
+        self.inner.store.change(move |db| db.prepare_cached("UPDATE messages SET uncertain = ?2 WHERE seq = ?1")?.execute(params![seq, route]).map(|_| ())).await
+    }
+
+    /// Settles a claim: the result is durable when this returns. On failure the claim is given
+    /// back, so that the message is not tried again before its result is on record.
+    pub async fn try_settle(&self, mut claim: Claim, settlement: Settlement) -> Result<(), (Claim, StoreError)> {
+        let stored = Arc::clone(&claim.stored);
+        let done = settlement.state == State::Done;
+        let leaves = done || settlement.state == State::Failed;
+        let guard = if done { lock(&self.inner.guards).iter().find(|(_, (id, _))| *id == stored.id).map(|(key, _)| *key) } else { None };
+        let row = Arc::clone(&stored);
+        if let Err(error) = self.inner.store.change(move |db| settle_row(db, &row, &settlement, guard.as_ref())).await {
+            return Err((claim, error));
+        }
+        if leaves {
+            self.inner.bytes.fetch_sub(stored.content.size(), Ordering::Relaxed);
+        }
+        if let (true, Content::File { path, .. }) = (done, &stored.content) {
+            let _ = std::fs::remove_file(path);
+        }
+        claim.settled = true;
+        Ok(())
+    }
+
+    /// The health of all lanes, as they were saved.
+    pub fn lanes(&self) -> Result<Vec<(String, String)>, StoreError> {
+        self.inner.store.read_now(|db| db.prepare("SELECT route, health FROM lanes")?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
+    }
+
+    /// Saves the health of a lane; `None` forgets it.
+    pub fn save_lane(&self, route: String, health: Option<String>) {
+        self.inner.store.change_later(move |db| match health {
+            Some(health) => db.prepare_cached("INSERT OR REPLACE INTO lanes (route, health) VALUES (?1, ?2)")?.execute(params![route, health]).map(|_| ()),
+            None => db.prepare_cached("DELETE FROM lanes WHERE route = ?1")?.execute([route]).map(|_| ()),
+        });
+    }
+
+    /// Notices that are owed, oldest first.
+    pub async fn owed(&self) -> Result<Vec<(i64, Owed)>, StoreError> {
+        let rows: Vec<(i64, String)> = self.inner.store.read(|db| db.prepare_cached("SELECT seq, notice FROM owed ORDER BY seq LIMIT 1000")?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()).await?;
+        Ok(rows.into_iter().filter_map(|(seq, text)| serde_json::from_str(&text).ok().map(|owed| (seq, owed))).collect())
+    }
+
+    /// Strikes out notices that have become a message, or that nobody can be told.
+    pub async fn strike_owed(&self, seqs: Vec<i64>) -> Result<(), StoreError> {
+        self.inner
+            .store
+            .change(move |db| {
+                for seq in seqs {
+                    db.prepare_cached("DELETE FROM owed WHERE seq = ?1")?.execute([seq])?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Owes a delay notice for a message, once.
+    pub async fn owe_delay(&self, seq: i64, owed: Owed) -> Result<(), StoreError> {
+        self.inner
+            .store
+            .change(move |db| {
+                let fresh = db.prepare_cached("UPDATE messages SET warned = 1 WHERE seq = ?1 AND warned = 0")?.execute([seq])?;
+                if fresh > 0 { owe(db, &owed) } else { Ok(()) }
+            })
+            .await
+    }
+
+    /// A message as stored, for reports; its bytes are checked.
+    pub async fn load(&self, seq: i64) -> Result<Option<Stored>, StoreError> {
+        let bodies = self.inner.bodies.clone();
+        self.inner.store.read(move |db| load(db, seq, &bodies)).await
+    }
+
+    /// Forgets what is older than the history keeps, failed messages included.
+    pub async fn prune(&self, keep: Duration) -> Result<(), StoreError> {
+        let before = Timestamp::now().as_millisecond() - i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
+        let (sender, removed) = oneshot::channel();
+        self.inner
+            .store
+            .change(move |db| {
+                db.execute("DELETE FROM history WHERE settled < ?1", [before])?;
+                let old: Vec<(i64, String, bool)> = db
+                    .prepare("SELECT seq, id, file FROM messages WHERE state = 'failed' AND accepted < ?1 LIMIT 1000")?
+                    .query_map([before], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+                    .collect::<Result<_, _>>()?;
+                for (seq, ..) in &old {
+                    db.execute("DELETE FROM bodies WHERE seq = ?1", [seq])?;
+                    db.execute("DELETE FROM messages WHERE seq = ?1", [seq])?;
+                }
+                let _ = sender.send(old.into_iter().map(|(_, id, file)| (id, file)).collect::<Vec<_>>());
+                Ok(())
+            })
+            .await?;
+        for (id, file) in removed.await.unwrap_or_default() {
+            if file {
+                let _ = std::fs::remove_file(self.inner.bodies.join(id));
+            }
+        }
+        let now = Instant::now();
+        lock(&self.inner.guards).retain(|_, (_, until)| now < *until);
+        Ok(())
+    }
+}
+
+fn io_error(error: &std::io::Error) -> StoreError {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded | std::io::ErrorKind::FileTooLarge => StoreError::Full,
+        _ => StoreError::Failed(error.to_string()),
+    }
+}
+
+/// One process a spool: the lock goes with the process, whatever ends it.
+fn lock_directory(directory: &Path) -> Result<File, StoreError> {
+    let path = directory.join("lock");
+    let bad = |e: std::io::Error| StoreError::Directory(directory.to_owned(), e.to_string());
+    let mut file = File::options().create(true).truncate(false).read(true).write(true).mode(0o600).open(&path).map_err(bad)?;
+    if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+        let holder = std::fs::read_to_string(&path).unwrap_or_default();
+        return Err(StoreError::Locked(directory.to_owned(), holder.trim().to_owned()));
+    }
+    use std::io::Write as _;
+    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(bad)?;
+    Ok(file)
+}
+
+fn guard_key(tenant: &TenantId, envelope: &Envelope, sha256: &[u8; 32]) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(tenant.as_str().as_bytes());
+    context.update(&[0]);
+    context.update(envelope.mail_from.as_ref().map_or("", |a| a.as_str()).as_bytes());
+    for recipient in &envelope.recipients {
+        context.update(&[0]);
+        context.update(recipient.address.as_str().as_bytes());
+    }
+    context.update(&[0, 0]);
+    context.update(sha256);
+    let mut out = [0; 32];
+    out.copy_from_slice(context.finish().as_ref());
+    out
+}
+
+fn time(milliseconds: i64) -> Timestamp {
+    Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+fn json<T: serde::Serialize>(value: &T) -> rusqlite::Result<String> {
+    serde_json::to_string(value).map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))
+}
+
+fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> rusqlite::Result<T> {
+    serde_json::from_str(text).map_err(|e| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(e)))
+}
+
+fn insert(db: &rusqlite::Connection, stored: &Stored, guard: Option<&[u8; 32]>) -> rusqlite::Result<()> {
+    let inline = stored.memory();
+    db.prepare_cached("INSERT INTO messages (seq, id, tenant, kind, state, size, sha256, file, accepted, reason, guard, envelope, origin, recipients, held_since) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)")?.execute(params![
+        stored.seq,
+        stored.id.as_str(),
+        stored.tenant.as_str(),
+        stored.kind.code(),
+        stored.state.word(),
+        i64::try_from(stored.content.size()).unwrap_or(i64::MAX),
+        &stored.sha256[..],
+        inline.is_none(),
+        stored.accepted.as_millisecond(),
+        stored.reason,
+        guard.map(|g| &g[..]),
+        json(&stored.envelope)?,
+        json(&stored.origin)?,
+        json(&stored.recipients)?,
+        (stored.state == State::Held).then(|| stored.accepted.as_millisecond()),
+    ])?;
+    if let Some(bytes) = inline {
+        db.prepare_cached("INSERT INTO bodies (seq, content) VALUES (?1, ?2)")?.execute(params![stored.seq, &bytes[..]])?;
+    }
+    Ok(())
+}
+
+fn owe(db: &rusqlite::Connection, owed: &Owed) -> rusqlite::Result<()> {
+    db.prepare_cached("INSERT INTO owed (tenant, return_path, created, notice) VALUES (?1, ?2, ?3, ?4)")?.execute(params![owed.tenant, owed.return_path, Timestamp::now().as_millisecond(), json(owed)?]).map(|_| ())
+}
+
+fn settle_row(db: &rusqlite::Connection, stored: &Stored, s: &Settlement, guard: Option<&[u8; 32]>) -> rusqlite::Result<()> {
+    let recipients = json(&s.recipients)?;
+    let attempts = stored.attempts + u32::from(s.count_attempt);
+    if let Some(owed) = &s.owed {
+        owe(db, owed)?;
+    }
+    if s.state == State::Done {
+        db.prepare_cached("INSERT OR REPLACE INTO history (id, tenant, kind, state, size, accepted, settled, attempts, reason, guard, envelope, recipients) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)")?.execute(params![
+            stored.id.as_str(),
+            stored.tenant.as_str(),
+            stored.kind.code(),
+            s.state.word(),
+            i64::try_from(stored.content.size()).unwrap_or(i64::MAX),
+            stored.accepted.as_millisecond(),
+            Timestamp::now().as_millisecond(),
+            attempts,
+            s.reason,
+            guard.map(|g| &g[..]),
+            json(&stored.envelope)?,
+            recipients,
+        ])?;
+        db.prepare_cached("DELETE FROM bodies WHERE seq = ?1")?.execute([stored.seq])?;
+        return db.prepare_cached("DELETE FROM messages WHERE seq = ?1")?.execute([stored.seq]).map(|_| ());
+    }
+    db.prepare_cached("UPDATE messages SET state = ?2, next = ?3, attempts = ?4, reason = ?5, uncertain = ?6, recipients = ?7, excluded = excluded + ?8 WHERE seq = ?1")?
+        .execute(params![stored.seq, s.state.word(), s.next.map(Timestamp::as_millisecond), attempts, s.reason, s.uncertain, recipients, s.exclude_ms])
+        .map(|_| ())
+}
+
+const COLUMNS: &str = "seq, id, tenant, kind, state, size, sha256, file, accepted, next, attempts, reason, uncertain, excluded, warned, envelope, origin, recipients";
+
+fn from_row(row: &Row<'_>, bodies: &Path) -> rusqlite::Result<Stored> {
+    let id: String = row.get(1)?;
+    let bad = |what: &str| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, what.to_owned().into());
+    let size: i64 = row.get(5)?;
+    let content = if row.get(7)? { Content::File { path: bodies.join(&id), size: size.unsigned_abs() } } else { Content::Memory(bytes::Bytes::new()) };
+    Ok(Stored {
+        seq: row.get(0)?,
+        id: MessageId::parse(&id).ok_or_else(|| bad("id"))?,
+        tenant: TenantId::parse(&row.get::<_, String>(2)?).ok_or_else(|| bad("tenant"))?,
+        kind: Kind::from_code(row.get(3)?),
+        state: State::from_word(&row.get::<_, String>(4)?).ok_or_else(|| bad("state"))?,
+        content,
+        sha256: row.get::<_, Vec<u8>>(6)?.try_into().map_err(|_| bad("sha256"))?,
+        accepted: time(row.get(8)?),
+        next: row.get::<_, Option<i64>>(9)?.map(time),
+        attempts: row.get(10)?,
+        reason: row.get(11)?,
+        uncertain: row.get(12)?,
+        excluded_ms: row.get(13)?,
+        warned: row.get(14)?,
+        envelope: from_json(&row.get::<_, String>(15)?)?,
+        origin: from_json(&row.get::<_, String>(16)?)?,
+        recipients: from_json(&row.get::<_, String>(17)?)?,
+    })
+}
+
+/// Loads a message with its inline content. A damaged content is an error, never mail.
+fn load(db: &rusqlite::Connection, seq: i64, bodies: &Path) -> rusqlite::Result<Option<Stored>> {
+    let found = db.prepare_cached(&format!("SELECT {COLUMNS} FROM messages WHERE seq = ?1"))?.query_row([seq], |row| from_row(row, bodies)).optional()?;
+    let Some(mut stored) = found else { return Ok(None) };
+    if matches!(stored.content, Content::Memory(_)) {
+        let bytes: Vec<u8> = db.prepare_cached("SELECT content FROM bodies WHERE seq = ?1")?.query_row([seq], |row| row.get(0)).optional()?.unwrap_or_default();
+        stored.content = Content::Memory(bytes.into());
+    }
+    Ok(Some(stored))
+}
+
+/// Whether bytes are those that were accepted.
+pub fn is_intact(stored: &Stored, bytes: &[u8]) -> bool {
+    incoming::sha256(bytes) == stored.sha256
+}

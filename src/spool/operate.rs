@@ -1,0 +1,311 @@
+//! What an operator sees and does: lists, one message's story, hold, release, retry, remove,
+//! bounce. The same for a running server and for a stopped one's spool.
+
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension as _, params};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{COLUMNS, Hint, Kind, Spool, State, StoreError, Stored, Waiting, from_row, lock};
+use crate::message::{Envelope, MessageId, TenantId};
+
+/// Which messages are meant.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filter {
+    /// These ids; empty: all.
+    #[serde(default)]
+    pub ids: Vec<String>,
+    /// This tenant.
+    #[serde(default)]
+    pub tenant: Option<String>,
+    /// This state.
+    #[serde(default)]
+    pub state: Option<String>,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// Due at once, failed ones too.
+    Retry,
+    /// Kept until released.
+    Hold,
+    /// No longer held.
+    Release,
+    /// Deleted without a word to anybody.
+    Remove,
+    /// Given up: a bounce to the return path.
+    Bounce,
+}
+
+/// What an action did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Ids that were changed.
+    pub done: Vec<String>,
+    /// Ids that could not be, with the reason.
+    pub refused: Vec<(String, String)>,
+}
+
+/// How the scheduler sees messages of a tenant: overrides what the rows say.
+pub trait Overlay {
+    /// For a queued or deferred message of this tenant: the state of its lane, with reason and
+    /// time of the next try.
+    fn lane_state(&self, tenant: &TenantId) -> Option<(State, String, Option<Timestamp>)>;
+}
+
+/// The reason that `queue retry` leaves: it also ends the caution after an uncertain answer.
+pub const RETRIED: &str = "retried by a person";
+
+/// No scheduler runs.
+pub struct NoOverlay;
+
+impl Overlay for NoOverlay {
+    fn lane_state(&self, _tenant: &TenantId) -> Option<(State, String, Option<Timestamp>)> {
+        None
+    }
+}
+
+fn iso(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+impl Spool {
+    /// Messages that wait or have failed, oldest first, as JSON objects.
+    pub fn list(&self, filter: &Filter, overlay: &dyn Overlay) -> Result<Vec<Value>, StoreError> {
+        let mut listed = Vec::new();
+        for stored in self.select(filter, false)? {
+            let active = self.is_active(stored.seq);
+            let shown = describe(&stored, active, overlay);
+            if filter.state.as_ref().is_none_or(|wanted| shown["state"] == *wanted) {
+                listed.push(shown);
+            }
+        }
+        Ok(listed)
+    }
+
+    fn select(&self, filter: &Filter, by_row_state: bool) -> Result<Vec<Stored>, StoreError> {
+        let bodies = self.inner.bodies.clone();
+        self.inner.store.read_now(|db| {
+            let mut sql = format!("SELECT {COLUMNS} FROM messages WHERE 1");
+            let mut values: Vec<String> = Vec::new();
+            if !filter.ids.is_empty() {
+                sql.push_str(&format!(" AND id IN ({})", vec!["?"; filter.ids.len()].join(",")));
+                values.extend(filter.ids.iter().map(|id| id.to_ascii_lowercase()));
+            }
+            if let Some(tenant) = &filter.tenant {
+                sql.push_str(" AND tenant = ?");
+                values.push(tenant.clone());
+            }
+            if let (Some(state), true) = (&filter.state, by_row_state) {
+                sql.push_str(" AND state = ?");
+                values.push(state.clone());
+            }
+            sql.push_str(" ORDER BY seq");
+            let mut query = db.prepare(&sql)?;
+            query.query_map(rusqlite::params_from_iter(values), |row| from_row(row, &bodies))?.collect()
+        })
+    }
+
+    /// One message's story, from the queue or the history.
+    pub fn show(&self, id: &str, overlay: &dyn Overlay) -> Result<Option<Value>, StoreError> {
+        let filter = Filter { ids: vec![id.to_owned()], ..Filter::default() };
+        if let Some(stored) = self.select(&filter, false)?.first() {
+            return Ok(Some(describe(stored, self.is_active(stored.seq), overlay)));
+        }
+        let id = id.to_ascii_lowercase();
+        self.inner.store.read_now(|db| {
+            db.prepare("SELECT tenant, kind, state, size, accepted, settled, attempts, reason, envelope, recipients FROM history WHERE id = ?1")?
+                .query_row([&id], |row| {
+                    let envelope: Envelope = super::from_json(&row.get::<_, String>(8)?)?;
+                    let states: Vec<super::RecipientState> = super::from_json(&row.get::<_, String>(9)?)?;
+                    Ok(json!({
+                        "id": id,
+                        "tenant": row.get::<_, String>(0)?,
+                        "kind": kind_word(Kind::from_code(row.get(1)?)),
+                        "state": row.get::<_, String>(2)?,
+                        "from": envelope.mail_from.as_ref().map_or(String::new(), ToString::to_string),
+                        "to": recipients(&envelope, &states),
+                        "reason": row.get::<_, String>(7)?,
+                        "attempts": row.get::<_, u32>(6)?,
+                        "next": Value::Null,
+                        "accepted": iso(super::time(row.get(4)?)),
+                        "settled": iso(super::time(row.get(5)?)),
+                        "size": row.get::<_, i64>(3)?,
+                    }))
+                })
+                .optional()
+        })
+    }
+
+    /// Does something to the chosen messages. `bounce` is left to the caller, who knows whom to
+    /// tell; here it makes them due with nothing but an end.
+    pub async fn operate(&self, action: Action, filter: &Filter, overlay: &dyn Overlay) -> Result<Report, StoreError> {
+        let mut report = Report::default();
+        let chosen: Vec<Stored> = self
+            .select(filter, false)?
+            .into_iter()
+            .filter(|stored| filter.state.as_ref().is_none_or(|wanted| describe(stored, false, overlay)["state"] == *wanted))
+            .collect();
+        for id in &filter.ids {
+            if !chosen.iter().any(|s| s.id.as_str().eq_ignore_ascii_case(id)) {
+                report.refused.push((id.clone(), "no such message waits or has failed".to_owned()));
+            }
+        }
+        for stored in chosen {
+            let id = stored.id.to_string();
+            match self.operate_one(action, &stored).await? {
+                Ok(()) => report.done.push(id),
+                Err(reason) => report.refused.push((id, reason.to_owned())),
+            }
+        }
+        Ok(report)
+    }
+
+    async fn operate_one(&self, action: Action, stored: &Stored) -> Result<Result<(), &'static str>, StoreError> {
+        let seq = stored.seq;
+        // While it is in delivery its fate is being decided; afterwards the order can be given.
+        if !lock(&self.inner.active).insert(seq) {
+            return Ok(Err("it is being delivered right now; try again in a moment"));
+        }
+        let outcome = self.change_one(action, stored).await;
+        lock(&self.inner.active).remove(&seq);
+        let due = matches!((action, &outcome), (Action::Retry | Action::Release, Ok(Ok(()))));
+        if due {
+            self.hint(Hint::Waiting(Waiting { seq, tenant: stored.tenant.clone(), accepted: stored.accepted, next: None }));
+            self.hint(Hint::Tenant(stored.tenant.clone()));
+        } else if stored.state != State::Held && stored.state != State::Failed && !matches!(outcome, Ok(Ok(()))) {
+            self.wake();
+        }
+        outcome
+    }
+
+    async fn change_one(&self, action: Action, stored: &Stored) -> Result<Result<(), &'static str>, StoreError> {
+        let seq = stored.seq;
+        let now = Timestamp::now().as_millisecond();
+        lock(&self.inner.memory).remove(seq);
+        match action {
+            Action::Hold if matches!(stored.state, State::Held | State::Failed) => Ok(Err("it is held or has failed already")),
+            Action::Hold => self.update(move |db| db.execute("UPDATE messages SET state = 'held', held_since = ?2, reason = 'held by a person' WHERE seq = ?1", params![seq, now])).await,
+            Action::Release if stored.state != State::Held => Ok(Err("it is not held")),
+            Action::Retry | Action::Release => {
+                let mut recipients = stored.recipients.clone();
+                if stored.state == State::Failed {
+                    for recipient in &mut recipients {
+                        if recipient.status == super::RecipientStatus::Bounced {
+                            recipient.status = super::RecipientStatus::Deferred;
+                        }
+                    }
+                }
+                let restart = stored.state == State::Failed;
+                if restart {
+                    self.inner.bytes.fetch_add(stored.content.size(), std::sync::atomic::Ordering::Relaxed);
+                }
+                let reason = if action == Action::Retry { RETRIED } else { "" };
+                let accepted_age = now - stored.accepted.as_millisecond();
+                self.update(move |db| {
+                    db.execute(
+                        "UPDATE messages SET state = 'queued', next = NULL, reason = ?6, recipients = ?2,
+                         excluded = CASE WHEN ?3 THEN ?4 ELSE excluded + CASE WHEN held_since IS NULL THEN 0 ELSE ?5 - held_since END END, held_since = NULL WHERE seq = ?1",
+                        params![seq, super::json(&recipients)?, restart, accepted_age, now, reason],
+                    )
+                })
+                .await
+            }
+            Action::Remove => {
+                let (id, tenant, kind) = (stored.id.to_string(), stored.tenant.to_string(), stored.kind.code());
+                let (size, accepted, attempts) = (i64::try_from(stored.content.size()).unwrap_or(i64::MAX), stored.accepted.as_millisecond(), stored.attempts);
+                let (envelope, recipients) = (serde_json::to_string(&stored.envelope).unwrap_or_default(), serde_json::to_string(&stored.recipients).unwrap_or_default());
+                let result = self
+                    .update(move |db| {
+                        db.execute(
+                            "INSERT OR REPLACE INTO history (id, tenant, kind, state, size, accepted, settled, attempts, reason, envelope, recipients) VALUES (?1, ?2, ?3, 'removed', ?4, ?5, ?6, ?7, 'removed by a person', ?8, ?9)",
+                            params![id, tenant, kind, size, accepted, now, attempts, envelope, recipients],
+                        )?;
+                        db.execute("DELETE FROM bodies WHERE seq = ?1", [seq])?;
+                        db.execute("DELETE FROM messages WHERE seq = ?1", [seq])
+                    })
+                    .await?;
+                if stored.state != State::Failed {
+                    self.inner.bytes.fetch_sub(stored.content.size(), std::sync::atomic::Ordering::Relaxed);
+                }
+                if let crate::message::Content::File { path, .. } = &stored.content {
+                    let _ = std::fs::remove_file(path);
+                }
+                Ok(result)
+            }
+            Action::Bounce if stored.envelope.mail_from.is_none() => Ok(Err("it has no return path: nobody could be told; remove it instead")),
+            Action::Bounce => Ok(Ok(())),
+        }
+    }
+
+    async fn update(&self, change: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<usize> + Send + 'static) -> Result<Result<(), &'static str>, StoreError> {
+        self.inner.store.change(move |db| change(db).map(|_| ())).await.map(Ok)
+    }
+
+    /// Messages by tenant and state, for the metrics.
+    pub fn counts(&self) -> Result<Vec<(String, String, u64)>, StoreError> {
+        self.inner.store.read_now(|db| {
+            db.prepare_cached("SELECT tenant, state, count(*) FROM messages GROUP BY tenant, state")?.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?.unsigned_abs())))?.collect()
+        })
+    }
+
+    /// All held by `sending = "hold"` go on.
+    pub async fn release_switch(&self) -> Result<(), StoreError> {
+        let held: Vec<String> = self.inner.store.read_now(|db| db.prepare("SELECT id FROM messages WHERE state = 'held' AND reason = 'sending is switched to hold'")?.query_map([], |row| row.get(0))?.collect())?;
+        if !held.is_empty() {
+            self.operate(Action::Release, &Filter { ids: held, ..Filter::default() }, &NoOverlay).await?;
+        }
+        Ok(())
+    }
+
+    /// The seq of an id that is in the queue.
+    pub fn seq_of(&self, id: MessageId) -> Result<Option<i64>, StoreError> {
+        self.inner.store.read_now(|db| db.query_row("SELECT seq FROM messages WHERE id = ?1", [id.as_str()], |row| row.get(0)).optional())
+    }
+}
+
+fn kind_word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Submission => "submission",
+        Kind::Bounce => "bounce",
+        Kind::Notice => "notice",
+    }
+}
+
+fn recipients(envelope: &Envelope, states: &[super::RecipientState]) -> Vec<Value> {
+    envelope.recipients.iter().zip(states).map(|(r, s)| json!({"address": r.address.to_string(), "state": s.status, "reply": s.reply})).collect()
+}
+
+fn describe(stored: &Stored, active: bool, overlay: &dyn Overlay) -> Value {
+    let mut state = stored.state;
+    let mut reason = stored.reason.clone();
+    let mut next = stored.next;
+    if matches!(state, State::Queued | State::Suspended) && !active {
+        match overlay.lane_state(&stored.tenant) {
+            Some((lane, why, when)) => {
+                state = lane;
+                next = when;
+                if reason.is_empty() || lane == State::Suspended {
+                    reason = why;
+                }
+            }
+            None if state == State::Suspended => {}
+            None => {}
+        }
+    }
+    json!({
+        "id": stored.id.as_str(),
+        "tenant": stored.tenant.as_str(),
+        "kind": kind_word(stored.kind),
+        "state": state.word(),
+        "from": stored.envelope.mail_from.as_ref().map_or(String::new(), ToString::to_string),
+        "to": recipients(&stored.envelope, &stored.recipients),
+        "reason": reason,
+        "attempts": stored.attempts,
+        "next": next.map(iso),
+        "accepted": iso(stored.accepted),
+        "size": stored.content.size(),
+    })
+}

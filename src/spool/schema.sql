@@ -1,0 +1,44 @@
+-- The embedded store. An administrator may read it: sqlite3 -readonly spool.sqlite
+-- Times are milliseconds since 1970.
+CREATE TABLE messages (
+    seq        INTEGER PRIMARY KEY,          -- order of acceptance
+    id         TEXT NOT NULL UNIQUE,         -- the id in our 250 and in the log
+    tenant     TEXT NOT NULL,
+    kind       INTEGER NOT NULL,             -- 0 submission, 1 bounce, 2 other mail of our own
+    state      TEXT NOT NULL,                -- queued deferred suspended uncertain held failed
+    size       INTEGER NOT NULL,
+    sha256     BLOB NOT NULL,                -- of the original
+    file       INTEGER NOT NULL,             -- 1: the original is the file bodies/ID, 0: in table bodies
+    accepted   INTEGER NOT NULL,
+    next       INTEGER,
+    attempts   INTEGER NOT NULL DEFAULT 0,
+    reason     TEXT NOT NULL DEFAULT '',
+    uncertain  TEXT,                         -- the route that may have taken it
+    excluded   INTEGER NOT NULL DEFAULT 0,   -- time that does not count towards giving up
+    held_since INTEGER,
+    warned     INTEGER NOT NULL DEFAULT 0,
+    guard      BLOB,                         -- set until the client went on after our 250
+    envelope   TEXT NOT NULL,
+    origin     TEXT NOT NULL,
+    recipients TEXT NOT NULL                 -- states, in the order of the envelope
+) STRICT;
+CREATE INDEX messages_tenant ON messages (tenant, seq);
+CREATE TABLE bodies (seq INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
+CREATE TABLE history (
+    id         TEXT PRIMARY KEY,
+    tenant     TEXT NOT NULL,
+    kind       INTEGER NOT NULL,
+    state      TEXT NOT NULL,
+    size       INTEGER NOT NULL,
+    accepted   INTEGER NOT NULL,
+    settled    INTEGER NOT NULL,
+    attempts   INTEGER NOT NULL,
+    reason     TEXT NOT NULL,
+    guard      BLOB,
+    envelope   TEXT NOT NULL,
+    recipients TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX history_settled ON history (settled);
+CREATE TABLE lanes (route TEXT PRIMARY KEY, health TEXT NOT NULL) STRICT;
+CREATE TABLE owed (seq INTEGER PRIMARY KEY, tenant TEXT NOT NULL, return_path TEXT NOT NULL, created INTEGER NOT NULL, notice TEXT NOT NULL) STRICT;
+PRAGMA user_version = 1;

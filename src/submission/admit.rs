@@ -1,0 +1,160 @@
+//! Admission: everything that can be refused is refused here, in the SMTP answer, before 250.
+//!
+//! Read this file and `delivery/attempt.rs`, and you know the whole way of a message.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::reply_for::{Refusal, envelope_sender, who};
+use super::{AuthMode, Settings};
+use crate::message::header::{Header, HeaderError};
+use crate::message::{Envelope, MessageId};
+use crate::prepare::{Origin, rewrite};
+use crate::smtp::command::MailFrom;
+use crate::smtp::data::Receiver;
+use crate::spool::{Admitted, Incoming, Kind, Spool};
+use crate::tenant::directory::Directory;
+use crate::tenant::{ApplicationFrom, Tenant, User, route};
+
+/// Most `Received` fields: more is a loop.
+const HOPS_LIMIT: usize = 50;
+
+/// The settings that admission follows, as they are now.
+#[derive(Debug, Clone)]
+pub struct Now {
+    /// Tenants and system relay.
+    pub directory: Arc<Directory>,
+    /// Our name.
+    pub hostname: String,
+    /// Octets.
+    pub max_message_size: u64,
+    /// A message.
+    pub max_recipients: usize,
+    /// Refuse everything.
+    pub sending_off: bool,
+    /// Keep everything.
+    pub sending_hold: bool,
+}
+
+/// Who is asking.
+#[derive(Debug, Clone, Copy)]
+pub struct Client<'a> {
+    /// Its login.
+    pub login: Option<&'a str>,
+    /// Its address; `None` on a UNIX socket.
+    pub peer: Option<IpAddr>,
+    /// The listener it came through.
+    pub listener: &'a Settings,
+}
+
+/// A transaction that has begun: MAIL FROM was accepted for this tenant.
+#[derive(Debug, Clone)]
+pub struct Begun {
+    /// Whose mail it is.
+    pub tenant: Arc<Tenant>,
+    /// The login's user.
+    pub user: Option<Arc<User>>,
+    /// Octets that this tenant may send.
+    pub size_limit: u64,
+}
+
+/// Largest message that this client can hand in: our limit and what its upstream last said.
+pub fn size_limit(now: &Now, spool: &Spool, tenant: Option<&Tenant>) -> u64 {
+    let upstream = tenant.and_then(|tenant| {
+        let route = route::first_choice(tenant, now.directory.system()).ok()?;
+        spool.upstream_size(&route.key(tenant).to_text())
+    });
+    upstream.map_or(now.max_message_size, |size| size.min(now.max_message_size))
+}
+
+/// Whose mail a client without further words would send.
+pub fn identify<'n>(now: &'n Now, client: Client<'_>) -> Option<&'n Arc<Tenant>> {
+    now.directory.identify(client.login, client.listener.tenant.as_ref(), client.peer).map(|(tenant, _)| tenant)
+}
+
+/// MAIL FROM.
+pub fn mail(now: &Now, spool: &Spool, client: Client<'_>, mail: &MailFrom) -> Result<Begun, Refusal> {
+    if client.login.is_none() && client.listener.auth == AuthMode::Required {
+        return Err(Refusal::AuthRequired);
+    }
+    let Some(tenant) = identify(now, client) else {
+        return Err(match client.login {
+            Some(_) => Refusal::AuthFailed, // the login has vanished since
+            None if client.listener.auth != AuthMode::None && now.directory.has_logins() => Refusal::AuthRequired,
+            None => Refusal::UnknownClient,
+        });
+    };
+    if now.sending_off {
+        return Err(Refusal::SendingOff);
+    }
+    if let Err(reason) = route::first_choice(tenant, now.directory.system()) {
+        return Err(Refusal::NoRoute(reason.to_string()));
+    }
+    let user = client.login.and_then(|login| now.directory.login(login)).map(|(_, user)| Arc::clone(user));
+    if let (ApplicationFrom::RejectUnauthorized, Some(address)) = (tenant.sender.application_from, &mail.address)
+        && !tenant.may_use(user.as_deref(), address)
+    {
+        return Err(envelope_sender(address, who(client.login, &tenant.id)));
+    }
+    let limit = size_limit(now, spool, Some(tenant));
+    if mail.size.is_some_and(|size| size > limit) {
+        return Err(Refusal::TooBig(limit));
+    }
+    if spool.reserve(mail.size.unwrap_or(1)).is_none() {
+        return Err(Refusal::SpoolFull);
+    }
+    Ok(Begun { tenant: Arc::clone(tenant), user, size_limit: limit })
+}
+
+/// The complete content, at its true end. What passes may be made durable.
+#[expect(clippy::too_many_arguments, reason = "this is where everything about a message comes together")]
+pub fn content(now: &Now, begun: &Begun, login: Option<&str>, envelope: Envelope, origin: Origin, receiver: &Receiver, too_big: bool, content: Incoming) -> Result<Admitted, Refusal> {
+    let findings = receiver.findings();
+    if findings.nul {
+        return Err(Refusal::Nul);
+    }
+    if findings.smuggling {
+        return Err(Refusal::Smuggling);
+    }
+    if receiver.refuses_bare_newline() {
+        return Err(Refusal::BareNewline);
+    }
+    if too_big || content.size() > begun.size_limit {
+        return Err(Refusal::TooBig(begun.size_limit));
+    }
+    if content.size() == 0 {
+        return Err(Refusal::Empty);
+    }
+    check_header(begun, login, content.head())?;
+    Ok(Admitted { tenant: begun.tenant.id.clone(), kind: Kind::Submission, envelope, origin, content, held: now.sending_hold })
+}
+
+/// What the header alone can be refused for.
+pub fn check_header(begun: &Begun, login: Option<&str>, head: &[u8]) -> Result<(), Refusal> {
+    let header = Header::parse(head).map_err(|error| match error {
+        HeaderError::TooBig => Refusal::HeaderTooBig,
+        HeaderError::NotAField(_) | HeaderError::LeadingBlank => Refusal::Header(error.to_string()),
+    })?;
+    if header.count(head, "Received") > HOPS_LIMIT {
+        return Err(Refusal::TooManyHops);
+    }
+    for name in ["Content-Type", "MIME-Version", "Content-Transfer-Encoding"] {
+        if header.count(head, name) > 1 {
+            return Err(Refusal::Header(format!("{name} stands there more than once")));
+        }
+    }
+    if begun.tenant.sender.application_from == ApplicationFrom::RejectUnauthorized && header.count(head, "From") > 0 {
+        let address = rewrite::application_from(head, &header);
+        let allowed = address.as_ref().is_some_and(|a| begun.tenant.may_use(begun.user.as_deref(), a));
+        if !allowed {
+            let shown = address.map_or_else(|| "a From that is not one address".to_owned(), |a| a.to_string());
+            return Err(Refusal::Sender { place: "header", address: shown, user: who(login, &begun.tenant.id) });
+        }
+    }
+    Ok(())
+}
+
+/// The id under which the log speaks of content that is refused.
+pub fn refused_id(content: &Incoming) -> MessageId {
+    content.id()
+}

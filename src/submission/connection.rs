@@ -1,0 +1,469 @@
+//! One connection of an application: bytes to lines, steps to bytes, content to the spool.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::admit::{self, Begun, Now};
+use super::auth::{Authenticator, Verdict};
+use super::reply_for::{self, Refusal};
+use super::session::{Check, Session, Step, random_text};
+use super::{Answer, Settings};
+use crate::message::Envelope;
+use crate::observe::log::brief;
+use crate::observe::metrics::Metrics;
+use crate::smtp::data::Receiver;
+use crate::smtp::reply::Reply;
+use crate::smtp::sasl;
+use crate::spool::{Spool, Spooled};
+
+/// Silence after which a connection is closed (RFC 5321 section 4.5.3.2.7: at least 5 minutes).
+const IDLE: Duration = Duration::from_secs(300);
+/// How long a client may take to read a reply.
+const WRITE: Duration = Duration::from_secs(60);
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(30);
+/// Slowest content in octets a second, once the first five minutes are over.
+const SLOWEST: u64 = 500;
+/// Octets without a line end after which a client is not served further.
+const FLOOD: usize = 64 * 1024;
+
+/// What every connection needs.
+#[derive(Clone)]
+pub struct Services {
+    /// Where accepted mail goes.
+    pub spool: Spool,
+    /// The settings as they are now.
+    pub now: Arc<ArcSwap<Now>>,
+    /// Checks logins.
+    pub auth: Arc<Authenticator>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Tells us apart from others in the greeting.
+    pub instance: String,
+    /// We are going down.
+    pub stop: CancellationToken,
+}
+
+/// A byte stream to an application.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {
+    /// Whether the peer has closed its side, or the connection is broken, as far as the kernel
+    /// knows; looked at without taking bytes.
+    fn is_gone(&self) -> bool;
+
+    /// Whether the peer has answered our last bytes with a reset: it has not read them.
+    fn is_broken(&self) -> bool;
+}
+
+/// How a conversation ended.
+pub enum End<S> {
+    /// It is over.
+    Closed,
+    /// A TLS handshake has to be done on this stream, then it goes on.
+    StartTls(S, Box<Session>),
+}
+
+/// A connection while it lasts.
+pub struct Connection<S> {
+    stream: S,
+    services: Services,
+    listener: Arc<Settings>,
+    peer: Option<IpAddr>,
+    buffer: Vec<u8>,
+    start: usize,
+    skipping: bool,
+    skipped: usize,
+    /// No line has ended in CRLF so far.
+    lf_only: bool,
+    /// The last accepted message, until the client goes on.
+    last: Option<Spooled>,
+}
+
+enum Input {
+    Line(Vec<u8>),
+    TooLong,
+    Flood,
+    Eof,
+    Idle,
+    Stopping,
+}
+
+impl<S: Stream> Connection<S> {
+    /// A connection that has just been accepted.
+    pub fn new(stream: S, services: Services, listener: Arc<Settings>, peer: Option<IpAddr>) -> Self {
+        Self { stream, services, listener, peer, buffer: Vec::new(), start: 0, skipping: false, skipped: 0, lf_only: true, last: None }
+    }
+
+    /// Serves it until it closes or wants TLS. `greet`: the greeting is still to be sent.
+    pub async fn serve(mut self, mut session: Box<Session>, greet: bool) -> End<S> {
+        if greet {
+            let greeting = session.greeting(&self.services.now.load());
+            if !self.send(&greeting).await {
+                return End::Closed;
+            }
+        }
+        let end = self.converse(&mut session).await;
+        match end {
+            Some(()) => End::StartTls(self.stream, session),
+            None => End::Closed,
+        }
+    }
+
+    /// `Some`: TLS is to begin.
+    async fn converse(&mut self, session: &mut Session) -> Option<()> {
+        let mut out = Vec::new();
+        loop {
+            let line = match self.next_line(session, &mut out).await {
+                Input::Line(line) => line,
+                Input::TooLong => {
+                    let step = session.line_too_long();
+                    if !self.simple(session, step, &mut out).await {
+                        return None;
+                    }
+                    continue;
+                }
+                Input::Flood => return self.last_words(&Refusal::TooManyErrors, &mut out).await,
+                Input::Idle => return self.last_words(&Refusal::Idle, &mut out).await,
+                Input::Stopping => return self.last_words(&Refusal::ShuttingDown, &mut out).await,
+                Input::Eof => return None,
+            };
+            self.client_went_on();
+            let now = self.services.now.load_full();
+            let mut step = session.line(&line, &now, &self.services.spool);
+            if let Step::Check(check) = step {
+                step = self.check(session, &now, check).await;
+            }
+            match step {
+                Step::StartTls(reply) => {
+                    if self.start < self.buffer.len() {
+                        // Bytes behind STARTTLS came in clear: somebody wants them executed inside.
+                        let refusal = Reply::new(554, (5, 5, 0), "Commands behind STARTTLS refused");
+                        refusal.write_to(&mut out);
+                        self.flush(&mut out).await;
+                        return None;
+                    }
+                    reply.write_to(&mut out);
+                    return self.flush(&mut out).await.then_some(());
+                }
+                Step::Content(reply) => {
+                    reply.write_to(&mut out);
+                    if !self.flush(&mut out).await || !self.content(session, &now, &mut out).await {
+                        return None;
+                    }
+                }
+                Step::Reply(reply) => {
+                    let data_refused = line.trim_ascii().eq_ignore_ascii_case(b"DATA") && self.start < self.buffer.len();
+                    self.count(session, &now, &reply);
+                    reply.write_to(&mut out);
+                    if data_refused {
+                        // Content was sent without waiting: it must not be read as commands.
+                        self.flush(&mut out).await;
+                        return None;
+                    }
+                }
+                Step::Close(reply) => {
+                    self.count(session, &now, &reply);
+                    reply.write_to(&mut out);
+                    self.flush(&mut out).await;
+                    let _ = timeout(Duration::from_secs(1), self.stream.shutdown()).await;
+                    return None;
+                }
+                Step::Check(_) => return None, // a check ends in another step
+            }
+        }
+    }
+
+    async fn simple(&mut self, session: &mut Session, step: Step, out: &mut Vec<u8>) -> bool {
+        let now = self.services.now.load_full();
+        match step {
+            Step::Reply(reply) => {
+                self.count(session, &now, &reply);
+                reply.write_to(out);
+                true
+            }
+            Step::Close(reply) => {
+                self.count(session, &now, &reply);
+                reply.write_to(out);
+                self.flush(out).await;
+                false
+            }
+            Step::StartTls(_) | Step::Content(_) | Step::Check(_) => false,
+        }
+    }
+
+    async fn last_words(&mut self, refusal: &Refusal, out: &mut Vec<u8>) -> Option<()> {
+        refusal.reply().write_to(out);
+        self.flush(out).await;
+        None
+    }
+
+    /// Log and metrics of a refusal.
+    fn count(&self, session: &Session, now: &Now, reply: &Reply) {
+        if reply.code < 400 {
+            return;
+        }
+        let client = admit::Client { login: session.login(), peer: self.peer, listener: &self.listener };
+        let tenant = admit::identify(now, client).map_or("", |t| t.id.as_str()).to_owned();
+        self.services.metrics.rejected(&tenant, reply.code);
+        let who = self.peer.map(|p| p.to_string()).unwrap_or_else(|| "unix".to_owned());
+        tracing::info!(event = "refused", tenant = %tenant, listener = %self.listener.name, client = %who, reply = %brief(&reply.to_string()));
+    }
+
+    async fn send(&mut self, reply: &Reply) -> bool {
+        let mut out = Vec::new();
+        reply.write_to(&mut out);
+        self.flush(&mut out).await
+    }
+
+    async fn flush(&mut self, out: &mut Vec<u8>) -> bool {
+        if out.is_empty() {
+            return true;
+        }
+        let written = timeout(WRITE, async {
+            self.stream.write_all(out).await?;
+            self.stream.flush().await
+        })
+        .await;
+        out.clear();
+        matches!(written, Ok(Ok(())))
+    }
+
+    /// The client sent something after our 250: it has read it.
+    fn client_went_on(&mut self) {
+        if let Some(spooled) = self.last.take() {
+            self.services.spool.went_on(&spooled);
+        }
+    }
+
+    /// The next line; replies that wait are sent before more input is awaited.
+    async fn next_line(&mut self, session: &Session, out: &mut Vec<u8>) -> Input {
+        loop {
+            if let Some(end) = memchr::memchr(b'\n', &self.buffer[self.start..]) {
+                let line = &self.buffer[self.start..self.start + end];
+                let crlf = line.last() == Some(&b'\r');
+                self.lf_only &= !crlf;
+                let line = line.strip_suffix(b"\r").unwrap_or(line).to_vec();
+                self.start += end + 1;
+                if std::mem::replace(&mut self.skipping, false) || line.len() > session.line_limit() {
+                    return Input::TooLong;
+                }
+                return Input::Line(line);
+            }
+            if self.buffer.len() - self.start > session.line_limit() {
+                self.skipping = true;
+                self.skipped += self.buffer.len() - self.start;
+                self.start = self.buffer.len();
+                if self.skipped > FLOOD {
+                    return Input::Flood;
+                }
+            }
+            if !self.flush(out).await {
+                return Input::Eof;
+            }
+            let stop = self.services.stop.clone();
+            let read = tokio::select! {
+                read = timeout(IDLE, self.fill()) => read,
+                () = stop.cancelled() => return Input::Stopping,
+            };
+            match read {
+                Err(_) => return Input::Idle,
+                Ok(Err(_)) => return Input::Eof,
+                Ok(Ok(0)) => {
+                    // A clean end after our 250 was written: the client has read it. What it
+                    // closed before, or broke off, it may send again.
+                    if !self.stream.is_broken() {
+                        self.client_went_on();
+                    }
+                    return Input::Eof;
+                }
+                Ok(Ok(_)) => {}
+            }
+        }
+    }
+
+    async fn fill(&mut self) -> std::io::Result<usize> {
+        if self.start == self.buffer.len() {
+            self.buffer.clear();
+            self.start = 0;
+        } else if self.start > 64 * 1024 {
+            self.buffer.drain(..self.start);
+            self.start = 0;
+        }
+        self.buffer.reserve(16 * 1024);
+        self.stream.read_buf(&mut self.buffer).await
+    }
+
+    async fn check(&mut self, session: &mut Session, now: &Now, check: Check) -> Step {
+        let auth = Arc::clone(&self.services.auth);
+        let directory = &now.directory;
+        let (login, step) = match check {
+            Check::Password(credentials) => {
+                let login = credentials.login.clone();
+                let step = match auth.password(directory, &credentials, self.peer).await {
+                    Verdict::Right => session.right(credentials.login),
+                    Verdict::Wrong => session.wrong(),
+                    Verdict::Busy => session.busy(),
+                };
+                (login, step)
+            }
+            _ if auth.is_throttled(self.peer) => (String::new(), session.busy()),
+            Check::CramMd5 { login, digest, challenge } => {
+                let secret = auth.plain_secret(directory, &login);
+                // Unknown logins are computed with a secret of no use, so that they cost the same.
+                let expected = sasl::cram_md5_digest(secret.as_ref().map_or("\u{0}", |s| s.expose()), challenge.as_bytes());
+                let right = sasl::constant_time_eq(expected.as_bytes(), digest.as_bytes()) && secret.is_some();
+                let step = if right { session.right(login.clone()) } else { self.wrong(session) };
+                (login, step)
+            }
+            Check::ScramFirst(first) => {
+                let login = first.login.clone();
+                let (server, challenge) = first.respond(&random_text(), random_text().into_bytes());
+                (login, session.scram_challenge(server, &challenge))
+            }
+            Check::ScramFinal(server, message) => {
+                let login = server.login().to_owned();
+                let secret = auth.plain_secret(directory, &login);
+                let proof = server.finish(&message, secret.as_ref().map_or("\u{0}", |s| s.expose()));
+                let step = match (proof, secret) {
+                    (Ok(proof), Some(_)) => session.scram_proof(login.clone(), &proof),
+                    _ => self.wrong(session),
+                };
+                (login, step)
+            }
+        };
+        if let Step::Close(reply) | Step::Reply(reply) = &step
+            && reply.code >= 400
+        {
+            tracing::warn!(event = "login-failed", login = %brief(&login), listener = %self.listener.name, client = %self.peer.map(|p| p.to_string()).unwrap_or_default(), reply = %reply);
+        }
+        step
+    }
+
+    fn wrong(&self, session: &mut Session) -> Step {
+        self.services.auth.failed(self.peer);
+        session.wrong()
+    }
+
+    /// Receives content and answers it; `false`: the connection is over.
+    async fn content(&mut self, session: &mut Session, now: &Arc<Now>, out: &mut Vec<u8>) -> bool {
+        let origin = session.origin();
+        let Some((begun, envelope)) = session.take_transaction() else { return false };
+        let mut content = self.services.spool.incoming();
+        let mut receiver = Receiver::new(self.listener.bare_newline, self.lf_only);
+        let mut piece = Vec::with_capacity(16 * 1024);
+        let mut too_big = false;
+        let mut storage: Option<std::io::Error> = None;
+        let begin = Instant::now();
+        let mut total = 0u64;
+        while !receiver.is_done() {
+            if self.start == self.buffer.len() {
+                // Progress: any byte within five minutes, and not slower than the slowest line.
+                let deadline = (Instant::now() + IDLE).min(begin + IDLE + Duration::from_secs(total / SLOWEST));
+                match timeout_at(deadline, self.fill()).await {
+                    Err(_) => {
+                        Refusal::Idle.reply().write_to(out);
+                        self.flush(out).await;
+                        return false;
+                    }
+                    Ok(Ok(0) | Err(_)) => return false,
+                    Ok(Ok(n)) => total += n as u64,
+                }
+            }
+            piece.clear();
+            let used = receiver.feed(&self.buffer[self.start..], &mut piece);
+            self.start += used;
+            too_big |= content.size() + piece.len() as u64 > begun.size_limit;
+            if !too_big
+                && storage.is_none()
+                && let Err(error) = content.push(&piece)
+            {
+                storage = Some(error);
+            }
+        }
+        if let Some(error) = storage {
+            tracing::error!(event = "storage-failed", tenant = %begun.tenant.id, reason = %error);
+            let reply = if error.kind() == std::io::ErrorKind::StorageFull { Refusal::SpoolFull.reply() } else { reply_for::store_error(&crate::spool::StoreError::Failed(error.to_string())) };
+            self.count(session, now, &reply);
+            reply.write_to(out);
+            return self.flush(out).await;
+        }
+        let size = content.size();
+        let Some(_room) = self.services.spool.reserve(size) else {
+            let step = session.content_refused(&Refusal::SpoolFull);
+            return self.simple(session, step, out).await;
+        };
+        let login = session.login().map(str::to_owned);
+        let shown = Shown::of(&envelope, size);
+        match admit::content(now, &begun, login.as_deref(), envelope, origin, &receiver, too_big, content) {
+            Ok(admitted) => self.commit(&begun, admitted, shown, out).await,
+            Err(refusal) => {
+                let step = session.content_refused(&refusal);
+                let goes_on = self.simple(session, step, out).await;
+                goes_on && self.flush(out).await
+            }
+        }
+    }
+
+    /// Makes it durable and says so. The only way to a 250.
+    async fn commit(&mut self, begun: &Begun, admitted: crate::spool::Admitted, shown: Shown, out: &mut Vec<u8>) -> bool {
+        let spool = self.services.spool.clone();
+        let held = admitted.held;
+        let spooled = match spool.commit(admitted).await {
+            Ok(spooled) => spooled,
+            Err(error) => {
+                tracing::error!(event = "storage-failed", tenant = %begun.tenant.id, reason = %error);
+                let reply = reply_for::store_error(&error);
+                self.services.metrics.rejected(begun.tenant.id.as_str(), reply.code);
+                reply.write_to(out);
+                return self.flush(out).await && !spool.store().has_failed();
+            }
+        };
+        let client = self.peer.map(|p| p.to_string()).unwrap_or_else(|| "unix".to_owned());
+        let event = if spooled.is_duplicate() { "duplicate" } else { "accepted" };
+        for to in &shown.to {
+            tracing::info!(id = %spooled.id(), tenant = %begun.tenant.id, event = event, from = %shown.from, to = %to, size = shown.size, client = %client, listener = %self.listener.name);
+        }
+        if !spooled.is_duplicate() {
+            self.services.metrics.accepted(begun.tenant.id.as_str(), &self.listener.name);
+        }
+        let verdict = if self.listener.answer == Answer::Relayed && !held && !spooled.is_duplicate() {
+            let waiter = spool.verdict(&spooled);
+            spool.release(&spooled);
+            timeout(self.listener.answer_within, waiter).await.ok().and_then(Result::ok)
+        } else {
+            spool.release(&spooled);
+            None
+        };
+        let gone_before = self.stream.is_gone();
+        reply_for::accepted(&spooled, verdict.as_ref()).write_to(out);
+        let sent = self.flush(out).await;
+        // A client that had hung up before our 250 cannot have read it; the guard stays.
+        if sent && !gone_before {
+            self.last = Some(spooled);
+        }
+        sent
+    }
+}
+
+/// What the log says of an accepted message.
+struct Shown {
+    from: String,
+    to: Vec<String>,
+    size: u64,
+}
+
+impl Shown {
+    fn of(envelope: &Envelope, size: u64) -> Self {
+        Self { from: envelope.mail_from.as_ref().map_or_else(|| "<>".to_owned(), ToString::to_string), to: envelope.recipients.iter().map(|r| r.address.to_string()).collect(), size }
+    }
+}
+
+/// How long a TLS handshake may take.
+pub const fn handshake_limit() -> Duration {
+    HANDSHAKE
+}

@@ -1,0 +1,417 @@
+//! Listeners: sockets, their limits, and the life of a connection from accept to close.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::connection::{Connection, End, Services, Stream, handshake_limit};
+use super::reply_for::Refusal;
+use super::session::Session;
+use super::{ListenAddress, Settings, TlsMode, tls};
+use crate::smtp::reply::Reply;
+use crate::tenant::directory::canonical;
+
+/// Connections that the kernel keeps for us until we accept them.
+const BACKLOG: i32 = 1024;
+
+/// Whether the kernel knows the peer of a socket to be gone.
+fn gone(socket: impl AsFd) -> bool {
+    let mut probe = [0u8; 1];
+    match rustix::net::recv(socket, &mut probe, rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT) {
+        Ok((0, _)) => true,
+        Ok(_) => false,
+        Err(error) => error != rustix::io::Errno::AGAIN,
+    }
+}
+
+fn broken(socket: impl AsFd) -> bool {
+    !matches!(rustix::net::sockopt::socket_error(socket), Ok(Ok(())))
+}
+
+impl Stream for TcpStream {
+    fn is_gone(&self) -> bool {
+        gone(self)
+    }
+
+    fn is_broken(&self) -> bool {
+        broken(self)
+    }
+}
+
+impl Stream for UnixStream {
+    fn is_gone(&self) -> bool {
+        gone(self)
+    }
+
+    fn is_broken(&self) -> bool {
+        broken(self)
+    }
+}
+
+/// Either kind of socket.
+pub enum Socket {
+    /// TCP.
+    Tcp(TcpStream),
+    /// UNIX.
+    Unix(UnixStream),
+}
+
+impl Stream for Socket {
+    fn is_gone(&self) -> bool {
+        match self {
+            Socket::Tcp(stream) => stream.is_gone(),
+            Socket::Unix(stream) => stream.is_gone(),
+        }
+    }
+
+    fn is_broken(&self) -> bool {
+        match self {
+            Socket::Tcp(stream) => stream.is_broken(),
+            Socket::Unix(stream) => stream.is_broken(),
+        }
+    }
+}
+
+impl Stream for TlsStream<Socket> {
+    fn is_gone(&self) -> bool {
+        self.get_ref().0.is_gone()
+    }
+
+    fn is_broken(&self) -> bool {
+        self.get_ref().0.is_broken()
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Socket::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Socket::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Socket::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Socket::Unix(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Socket::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+enum Acceptor {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Acceptor {
+    async fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
+        match self {
+            Acceptor::Tcp(listener) => listener.accept().await.map(|(stream, peer)| {
+                let _ = stream.set_nodelay(true);
+                (Socket::Tcp(stream), Some(peer))
+            }),
+            Acceptor::Unix(listener) => listener.accept().await.map(|(stream, _)| (Socket::Unix(stream), None)),
+        }
+    }
+}
+
+/// A listener that is open, with settings that a reload may change.
+struct Open {
+    settings: Arc<ArcSwap<Settings>>,
+    tls: Arc<ArcSwapOption<ServerConfig>>,
+    cancel: CancellationToken,
+    local: String,
+}
+
+/// Sockets passed by systemd, by name; each can be taken once and is kept over reloads.
+#[derive(Default)]
+pub struct Passed {
+    sockets: Mutex<HashMap<String, Vec<Acceptor>>>,
+}
+
+impl Passed {
+    /// Takes what systemd has passed to this process.
+    pub fn from_environment() -> Self {
+        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+        let mut fds = listenfd::ListenFd::from_env();
+        let names: Vec<&str> = names.split(':').collect();
+        let mut sockets: HashMap<String, Vec<Acceptor>> = HashMap::new();
+        for i in 0..fds.len() {
+            let name = names.get(i).filter(|n| !n.is_empty()).copied().unwrap_or("unknown");
+            let acceptor = match fds.take_tcp_listener(i) {
+                Ok(Some(listener)) => listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener)).map(Acceptor::Tcp).ok(),
+                _ => match fds.take_unix_listener(i) {
+                    Ok(Some(listener)) => listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener)).map(Acceptor::Unix).ok(),
+                    _ => None,
+                },
+            };
+            if let Some(acceptor) = acceptor {
+                sockets.entry(name.to_owned()).or_default().push(acceptor);
+            }
+        }
+        Self { sockets: Mutex::new(sockets) }
+    }
+
+    fn take(&self, name: &str) -> Option<Acceptor> {
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner).get_mut(name)?.pop()
+    }
+}
+
+/// All listeners.
+pub struct Listeners {
+    services: Services,
+    passed: Passed,
+    open: Mutex<HashMap<String, Open>>,
+    tasks: TaskTracker,
+}
+
+impl Listeners {
+    /// None open yet.
+    pub fn new(services: Services, passed: Passed) -> Self {
+        Self { services, passed, open: Mutex::default(), tasks: TaskTracker::new() }
+    }
+
+    /// Opens what is new, changes what stays, closes what is gone; all or nothing. Gives name and
+    /// real address of each.
+    pub fn configure(&self, wanted: &[Settings], self_signed: &Path, hostname: &str) -> Result<Vec<(String, String)>, String> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut prepared = Vec::new();
+        for settings in wanted {
+            let tls = tls_for(settings, self_signed, hostname)?;
+            let keeps = open.get(&settings.name).is_some_and(|o| o.settings.load().address == settings.address);
+            let acceptor = if keeps { None } else { Some(self.bind(&settings.address).map_err(|e| format!("listener {}: {e}", settings.name))?) };
+            prepared.push((settings.clone(), tls, acceptor));
+        }
+        open.retain(|name, o| {
+            let stays = wanted.iter().any(|w| w.name == *name && w.address == o.settings.load().address);
+            if !stays {
+                o.cancel.cancel();
+            }
+            stays
+        });
+        for (settings, tls, acceptor) in prepared {
+            match acceptor {
+                None => {
+                    if let Some(o) = open.get(&settings.name) {
+                        o.settings.store(Arc::new(settings));
+                        o.tls.store(tls);
+                    }
+                }
+                Some((acceptor, local)) => {
+                    let name = settings.name.clone();
+                    let o = Open { settings: Arc::new(ArcSwap::from_pointee(settings)), tls: Arc::new(ArcSwapOption::new(tls)), cancel: self.services.stop.child_token(), local };
+                    self.tasks.spawn(accept_loop(acceptor, self.services.clone(), Arc::clone(&o.settings), Arc::clone(&o.tls), o.cancel.clone(), self.tasks.clone()));
+                    tracing::info!(event = "listening", listener = %name, address = %o.local);
+                    open.insert(name, o);
+                }
+            }
+        }
+        Ok(open.iter().map(|(name, o)| (name.clone(), o.local.clone())).collect())
+    }
+
+    fn bind(&self, address: &ListenAddress) -> Result<(Acceptor, String), String> {
+        match address {
+            ListenAddress::Tcp(address) => {
+                let listener = bind_tcp(*address).map_err(|e| format!("cannot listen on {address}: {e}{}", hint(&e, *address)))?;
+                let local = listener.local_addr().map_or_else(|_| address.to_string(), |a| a.to_string());
+                Ok((Acceptor::Tcp(listener), local))
+            }
+            ListenAddress::Unix(path) => {
+                let listener = bind_unix(path).map_err(|e| format!("cannot listen on {}: {e}", path.display()))?;
+                Ok((Acceptor::Unix(listener), format!("unix:{}", path.display())))
+            }
+            ListenAddress::Systemd(name) => {
+                let acceptor = self.passed.take(name).ok_or_else(|| format!("systemd passed no socket named {name}; set FileDescriptorName={name} in the .socket unit and start by it"))?;
+                let local = match &acceptor {
+                    Acceptor::Tcp(listener) => listener.local_addr().map(|a| a.to_string()).unwrap_or_default(),
+                    Acceptor::Unix(_) => format!("systemd:{name}"),
+                };
+                Ok((acceptor, local))
+            }
+        }
+    }
+
+    /// Waits until every connection has ended, at most so long.
+    pub async fn drain(&self, limit: Duration) {
+        self.tasks.close();
+        let _ = timeout(limit, self.tasks.wait()).await;
+        for o in self.open.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            if let ListenAddress::Unix(path) = &o.settings.load().address {
+                let _ = std::fs::remove_file(path);
+            }
+        }
+    }
+}
+
+fn hint(error: &io::Error, address: SocketAddr) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied if address.port() < 1024 => " (ports below 1024 need root, CAP_NET_BIND_SERVICE or a systemd socket)",
+        io::ErrorKind::AddrInUse => " (another program listens there; find it with: ss -ltnp)",
+        _ => "",
+    }
+}
+
+fn tls_for(settings: &Settings, self_signed: &Path, hostname: &str) -> Result<Option<Arc<ServerConfig>>, String> {
+    if settings.tls == TlsMode::None {
+        return Ok(None);
+    }
+    let (certificate, key): (PathBuf, PathBuf) = match &settings.certificate {
+        Some(pair) => pair.clone(),
+        None => tls::self_signed(self_signed, hostname)?,
+    };
+    tls::server_config(&certificate, &key).map(Some).map_err(|e| format!("listener {}: {e}", settings.name))
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// A socket file that nobody listens on is left over from a crash.
+fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+    if let Ok(metadata) = std::fs::symlink_metadata(path) {
+        if !metadata.file_type().is_socket() {
+            return Err(io::Error::other("something that is not a socket is there"));
+        }
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(io::Error::from(io::ErrorKind::AddrInUse));
+        }
+        std::fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
+    Ok(listener)
+}
+
+async fn accept_loop(acceptor: Acceptor, services: Services, settings: Arc<ArcSwap<Settings>>, tls: Arc<ArcSwapOption<ServerConfig>>, cancel: CancellationToken, tasks: TaskTracker) {
+    let open = Arc::new(AtomicUsize::new(0));
+    let mut pause = Duration::from_millis(10);
+    loop {
+        let accepted = tokio::select! {
+            accepted = acceptor.accept() => accepted,
+            () = cancel.cancelled() => return,
+        };
+        let (socket, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, most likely: others may free some. Never exit, never spin.
+                tracing::warn!(event = "accept-failed", listener = %settings.load().name, reason = %error);
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(1));
+                continue;
+            }
+        };
+        pause = Duration::from_millis(10);
+        let settings = settings.load_full();
+        let peer = peer.map(|p| canonical(p.ip()));
+        let refusal = if peer.is_some_and(|ip| !settings.networks.iter().any(|n| n.contains(&ip))) {
+            Some(Refusal::NotAllowed)
+        } else if open.load(Ordering::Relaxed) >= settings.max_connections {
+            Some(Refusal::TooManyConnections)
+        } else if services.spool.store().has_failed() {
+            Some(Refusal::StorageFailed)
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            services.metrics.rejected("", refusal.reply().code);
+            tracing::info!(event = "refused", listener = %settings.name, client = %peer.map(|p| p.to_string()).unwrap_or_default(), reply = %refusal.reply());
+            if settings.tls != TlsMode::Implicit {
+                tasks.spawn(turn_away(socket, refusal.reply()));
+            }
+            continue;
+        }
+        let config = tls.load_full();
+        open.fetch_add(1, Ordering::Relaxed);
+        let guard = Counted(Arc::clone(&open));
+        let services = services.clone();
+        tasks.spawn(async move {
+            let _guard = guard;
+            serve(socket, services, settings, config, peer).await;
+        });
+    }
+}
+
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn turn_away(mut socket: Socket, reply: Reply) {
+    let mut out = Vec::new();
+    reply.write_to(&mut out);
+    let _ = timeout(Duration::from_secs(5), async {
+        let _ = socket.write_all(&out).await;
+        let _ = socket.shutdown().await;
+    })
+    .await;
+}
+
+async fn serve(socket: Socket, services: Services, settings: Arc<Settings>, tls: Option<Arc<ServerConfig>>, peer: Option<IpAddr>) {
+    let challenges = services.auth.offers_challenges(&services.now.load().directory);
+    let implicit = settings.tls == TlsMode::Implicit;
+    let session = Box::new(Session::new(Arc::clone(&settings), services.instance.clone(), peer, implicit, challenges));
+    let (socket, session, greet) = if implicit {
+        (socket, session, true)
+    } else {
+        match Connection::new(socket, services.clone(), Arc::clone(&settings), peer).serve(session, true).await {
+            End::Closed => return,
+            End::StartTls(socket, mut session) => {
+                session.encrypted();
+                (socket, session, false)
+            }
+        }
+    };
+    let Some(config) = tls else { return };
+    match timeout(handshake_limit(), TlsAcceptor::from(config).accept(socket)).await {
+        Ok(Ok(stream)) => {
+            let _ = Connection::new(stream, services, settings, peer).serve(session, greet).await;
+        }
+        Ok(Err(error)) => tracing::info!(event = "tls-failed", listener = %settings.name, client = %peer.map(|p| p.to_string()).unwrap_or_default(), reason = %error),
+        Err(_) => {}
+    }
+}

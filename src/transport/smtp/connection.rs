@@ -1,0 +1,348 @@
+//! Opening a conversation: name, connection, greeting, EHLO, TLS, login.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
+use zeroize::Zeroizing;
+
+use super::stream::Stream;
+use super::{Encryption, Settings, Timeouts, auth, tls};
+use crate::explain::Cause;
+use crate::failure::Stage;
+use crate::smtp::capabilities::Capabilities;
+use crate::smtp::reply::{Reply, ReplyError, ReplyParser};
+use crate::transport::Failure;
+use crate::transport::transcript::Transcript;
+use crate::vault::Secrets;
+
+/// Most addresses of a host that are tried.
+const ADDRESSES_LIMIT: usize = 5;
+
+/// What every conversation needs besides its settings.
+#[derive(Clone)]
+pub struct Context {
+    /// The machine's certificate authorities.
+    pub roots: Arc<rustls::RootCertStore>,
+    /// Where passwords are.
+    pub secrets: Secrets,
+    /// Our name in EHLO.
+    pub hostname: String,
+    /// What our own greeting says, to recognise ourselves.
+    pub instance: String,
+    /// Patience.
+    pub timeouts: Timeouts,
+    /// Records the dialogue.
+    pub transcript: Transcript,
+}
+
+/// An open conversation, logged in and ready for MAIL.
+pub struct Connection {
+    stream: Stream,
+    buffer: Vec<u8>,
+    start: usize,
+    parser: ReplyParser,
+    /// What the server offers.
+    pub capabilities: Capabilities,
+    /// `host[address]:port`, for logs.
+    pub relay: String,
+    /// SHA-256 of the server's key, where TLS is used.
+    pub server_key: Option<[u8; 32]>,
+    /// Messages sent so far.
+    pub sent: usize,
+    /// When it was last used.
+    pub last_used: Instant,
+    /// Loopback peers may be given a password unencrypted.
+    pub(super) peer: IpAddr,
+    pub(super) timeouts: Timeouts,
+    pub(super) transcript: Transcript,
+    /// Texts that no reply of this server may repeat into logs.
+    pub(super) confidential: Vec<Zeroizing<String>>,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.relay)
+    }
+}
+
+impl Connection {
+    /// Opens a conversation.
+    pub async fn open(settings: &Settings, context: &Context) -> Result<Self, Failure> {
+        let stream = connect(settings, context).await?;
+        let address = stream.peer_addr().map_err(|e| Failure::of_cause(Cause::ConnectionLost, Stage::Connect, &settings.host, e.to_string()))?;
+        let mut connection = Self {
+            stream: Stream::Plain(stream),
+            buffer: Vec::new(),
+            start: 0,
+            parser: ReplyParser::default(),
+            capabilities: Capabilities::default(),
+            relay: format!("{}[{}]:{}", settings.host, address.ip(), settings.port),
+            server_key: None,
+            sent: 0,
+            last_used: Instant::now(),
+            peer: address.ip(),
+            timeouts: context.timeouts,
+            transcript: context.transcript.clone(),
+            confidential: Vec::new(),
+        };
+        if settings.encryption == Encryption::Tls {
+            connection = connection.handshake(settings, context).await?;
+        }
+        connection.greeting(settings, context).await?;
+        connection.ehlo(settings, context).await?;
+        if settings.encryption == Encryption::Starttls {
+            connection = connection.starttls(settings, context).await?;
+            connection.ehlo(settings, context).await?;
+        }
+        auth::login(&mut connection, settings, context).await?;
+        Ok(connection)
+    }
+
+    /// Whether the stream is encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.stream.is_encrypted()
+    }
+
+    /// A failure of this conversation without a reply.
+    pub(super) fn failure(&self, cause: Cause, stage: Stage, detail: impl Into<String>) -> Failure {
+        Failure::of_cause(cause, stage, &self.relay, detail)
+    }
+
+    /// A failure that a reply told.
+    pub(super) fn refused(&self, stage: Stage, reply: Reply) -> Failure {
+        Failure::of_reply(stage, reply, &self.relay)
+    }
+
+    async fn greeting(&mut self, settings: &Settings, context: &Context) -> Result<(), Failure> {
+        let reply = match self.reply(Stage::Hello, self.timeouts.greeting).await {
+            Ok(reply) => reply,
+            Err(failure) if failure.meaning == Cause::Timeout.meaning() => {
+                let cause = if settings.port == 465 && settings.encryption != Encryption::Tls { Cause::TlsOnPlainPort } else { Cause::GreetingTimeout };
+                return Err(self.failure(cause, Stage::Hello, "no greeting"));
+            }
+            Err(failure) => return Err(failure),
+        };
+        if !context.instance.is_empty() && reply.text().contains(&context.instance) {
+            return Err(self.failure(Cause::OwnAddress, Stage::Hello, "the upstream is this very Postbote"));
+        }
+        if reply.code != 220 {
+            return Err(self.refused(Stage::Hello, reply));
+        }
+        Ok(())
+    }
+
+    async fn ehlo(&mut self, settings: &Settings, context: &Context) -> Result<(), Failure> {
+        let name = settings.helo.as_deref().unwrap_or(&context.hostname);
+        let reply = self.command(&format!("EHLO {name}"), Stage::Hello, self.timeouts.command).await?;
+        if reply.is_success() {
+            self.capabilities = Capabilities::parse(&reply.lines);
+            return Ok(());
+        }
+        if !matches!(reply.code, 500..=504 | 550) {
+            return Err(self.refused(Stage::Hello, reply));
+        }
+        let reply = self.command(&format!("HELO {name}"), Stage::Hello, self.timeouts.command).await?;
+        self.capabilities = Capabilities::default();
+        if reply.is_success() { Ok(()) } else { Err(self.refused(Stage::Hello, reply)) }
+    }
+
+    async fn starttls(mut self, settings: &Settings, context: &Context) -> Result<Self, Failure> {
+        if !self.capabilities.starttls {
+            return Err(self.failure(Cause::StarttlsMissing, Stage::Tls, "the server does not offer STARTTLS"));
+        }
+        let reply = self.command("STARTTLS", Stage::Tls, self.timeouts.command).await?;
+        if reply.code != 220 {
+            let mut failure = self.failure(Cause::StarttlsRefused, Stage::Tls, format!("STARTTLS was answered {reply}"));
+            failure.reply = Some(reply);
+            return Err(failure);
+        }
+        // Bytes behind the 220 came in clear and must never be read as if they were encrypted.
+        if self.start < self.buffer.len() || !self.parser.is_idle() {
+            return Err(self.failure(Cause::StarttlsInjection, Stage::Tls, "bytes followed the answer to STARTTLS in clear text"));
+        }
+        self.handshake(settings, context).await
+    }
+
+    async fn handshake(mut self, settings: &Settings, context: &Context) -> Result<Self, Failure> {
+        let config = match settings.tls_cache.get() {
+            Some(config) => Arc::clone(config),
+            None => {
+                let built = tls::client_config(settings, &context.roots, &context.secrets);
+                let config = built.map_err(|e| self.failure(Cause::ClientCertificateUnusable, Stage::Tls, e.to_string()))?;
+                Arc::clone(settings.tls_cache.get_or_init(|| Arc::new(config)))
+            }
+        };
+        let name = ServerName::try_from(settings.host.clone()).map_err(|e| self.failure(Cause::CertificateWrongName, Stage::Tls, e.to_string()))?;
+        let Stream::Plain(socket) = self.stream else {
+            return Err(Failure::of_cause(Cause::TlsHandshake, Stage::Tls, &self.relay, "TLS is already there"));
+        };
+        let outcome = timeout(self.timeouts.handshake, TlsConnector::from(config).connect(name, socket)).await;
+        let relay = self.relay.clone();
+        let stream = match outcome {
+            Err(_) => return Err(Failure::of_cause(Cause::TlsHandshake, Stage::Tls, &relay, "the TLS handshake took too long")),
+            Ok(Err(error)) => return Err(Failure::of_cause(tls::cause_of(&error), Stage::Tls, &relay, format!("TLS: {error}"))),
+            Ok(Ok(stream)) => stream,
+        };
+        let session = stream.get_ref().1;
+        self.server_key = session.peer_certificates().and_then(|chain| chain.first()).map(tls::key_hash);
+        self.transcript.push("--", &format!("TLS {:?} {:?}", session.protocol_version(), session.negotiated_cipher_suite().map(|s| s.suite())));
+        self.stream = Stream::Tls(Box::new(stream));
+        Ok(self)
+    }
+
+    /// Sends one command and reads its reply.
+    pub(super) async fn command(&mut self, line: &str, stage: Stage, limit: Duration) -> Result<Reply, Failure> {
+        self.transcript.push("C:", line);
+        self.write(format!("{line}\r\n").as_bytes(), stage).await?;
+        self.reply(stage, limit).await
+    }
+
+    /// Sends a line that must not be shown.
+    pub(super) async fn secret_line(&mut self, line: &str, shown: &str, stage: Stage) -> Result<Reply, Failure> {
+        self.transcript.push("C:", shown);
+        let bytes = Zeroizing::new(format!("{line}\r\n"));
+        self.write(bytes.as_bytes(), stage).await?;
+        self.reply(stage, self.timeouts.command).await
+    }
+
+    /// Writes bytes; a failure here means that their last ones never left.
+    pub(super) async fn write(&mut self, bytes: &[u8], stage: Stage) -> Result<(), Failure> {
+        let limit = self.timeouts.transfer;
+        for chunk in bytes.chunks(256 * 1024) {
+            match timeout(limit, self.stream.write_all(chunk)).await {
+                Err(_) => return Err(self.failure(Cause::Timeout, stage, "the server does not read")),
+                Ok(Err(error)) => return Err(self.failure(Cause::ConnectionLost, stage, format!("connection lost while sending ({error})"))),
+                Ok(Ok(())) => {}
+            }
+        }
+        match timeout(limit, self.stream.flush()).await {
+            Err(_) => Err(self.failure(Cause::Timeout, stage, "the server does not read")),
+            Ok(Err(error)) => Err(self.failure(Cause::ConnectionLost, stage, format!("connection lost while sending ({error})"))),
+            Ok(Ok(())) => Ok(()),
+        }
+    }
+
+    /// Reads one reply within `limit`, however slowly its bytes come.
+    pub(super) async fn reply(&mut self, stage: Stage, limit: Duration) -> Result<Reply, Failure> {
+        match timeout(limit, self.read_reply(stage)).await {
+            Ok(result) => result,
+            Err(_) => Err(self.failure(Cause::Timeout, stage, format!("no answer within {} s", limit.as_secs()))),
+        }
+    }
+
+    async fn read_reply(&mut self, stage: Stage) -> Result<Reply, Failure> {
+        loop {
+            if self.start < self.buffer.len() {
+                match self.parser.feed(&self.buffer[self.start..]) {
+                    Ok((used, reply)) => {
+                        self.start += used;
+                        if let Some(reply) = reply {
+                            let reply = self.scrub(reply);
+                            self.transcript.push("S:", &reply.to_string());
+                            return Ok(reply);
+                        }
+                    }
+                    Err(error) => return Err(self.protocol_error(stage, error)),
+                }
+            }
+            self.buffer.clear();
+            self.start = 0;
+            let mut chunk = [0u8; 4096];
+            match self.stream.read(&mut chunk).await {
+                Ok(0) => return Err(self.failure(Cause::ConnectionLost, stage, "the server closed the connection")),
+                Ok(n) => self.buffer.extend_from_slice(&chunk[..n]),
+                Err(error) => return Err(self.failure(Cause::ConnectionLost, stage, format!("connection lost ({error})"))),
+            }
+        }
+    }
+
+    fn protocol_error(&self, stage: Stage, error: ReplyError) -> Failure {
+        let shown: Vec<u8> = self.buffer.iter().take(60).copied().collect();
+        // 0x15 and 0x16: TLS alert and handshake records.
+        if stage == Stage::Hello && matches!(self.buffer.first(), Some(0x15 | 0x16)) {
+            return self.failure(Cause::TlsOnPlainPort, stage, "the port speaks TLS from the first byte");
+        }
+        let cause = if stage == Stage::Hello { Cause::NotSmtp } else { Cause::ProtocolError };
+        self.failure(cause, stage, format!("{error}: {:?}", crate::smtp::reply::clean(&shown)))
+    }
+
+    /// Takes our own secrets out of what the server says: some repeat the AUTH line.
+    fn scrub(&self, mut reply: Reply) -> Reply {
+        for secret in &self.confidential {
+            if secret.len() >= 4 {
+                for line in &mut reply.lines {
+                    if line.contains(secret.as_str()) {
+                        *line = line.replace(secret.as_str(), "***");
+                    }
+                }
+            }
+        }
+        reply
+    }
+
+    /// Whether unread bytes or an end of file wait, which nobody asked for: not to be used again.
+    pub fn is_disturbed(&mut self) -> bool {
+        if self.start < self.buffer.len() || !self.parser.is_idle() {
+            return true;
+        }
+        let mut probe = [0u8; 1];
+        let mut buffer = tokio::io::ReadBuf::new(&mut probe);
+        let waker = std::task::Waker::noop();
+        let mut cx = std::task::Context::from_waker(waker);
+        let pin = std::pin::Pin::new(&mut self.stream);
+        !matches!(tokio::io::AsyncRead::poll_read(pin, &mut cx, &mut buffer), std::task::Poll::Pending)
+    }
+
+    /// Ends the conversation politely, not waiting long.
+    pub async fn quit(mut self) {
+        self.transcript.push("C:", "QUIT");
+        if self.write(b"QUIT\r\n", Stage::Mail).await.is_ok() {
+            let _ = self.reply(Stage::Mail, Duration::from_secs(5)).await;
+        }
+        let _ = timeout(Duration::from_secs(2), self.stream.shutdown()).await;
+    }
+}
+
+async fn connect(settings: &Settings, context: &Context) -> Result<TcpStream, Failure> {
+    let relay = format!("{}:{}", settings.host, settings.port);
+    let failure = |cause: Cause, stage: Stage, detail: String| Failure::of_cause(cause, stage, &relay, detail);
+    context.transcript.push("--", &format!("connecting to {relay}"));
+    let lookup = timeout(context.timeouts.resolve, tokio::net::lookup_host((settings.host.as_str(), settings.port))).await;
+    let addresses: Vec<SocketAddr> = match lookup {
+        Err(_) => return Err(failure(Cause::NameLookupFailed, Stage::Resolve, "the name service does not answer".to_owned())),
+        Ok(Err(error)) => {
+            let text = error.to_string();
+            let unknown = text.contains("not known") || text.contains("No address associated");
+            let cause = if unknown { Cause::NameNotFound } else { Cause::NameLookupFailed };
+            return Err(failure(cause, Stage::Resolve, format!("the name {} cannot be resolved: {text}", settings.host)));
+        }
+        Ok(Ok(found)) => found.take(ADDRESSES_LIMIT).collect(),
+    };
+    let mut last = failure(Cause::NameNotFound, Stage::Resolve, format!("the name {} has no address", settings.host));
+    for address in addresses {
+        match timeout(context.timeouts.connect, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                let _ = stream.set_nodelay(true);
+                context.transcript.push("--", &format!("connected to {address}"));
+                return Ok(stream);
+            }
+            Ok(Err(error)) => {
+                let cause = match error.kind() {
+                    std::io::ErrorKind::ConnectionRefused => Cause::ConnectRefused,
+                    std::io::ErrorKind::TimedOut => Cause::ConnectTimeout,
+                    _ => Cause::ConnectUnreachable,
+                };
+                last = failure(cause, Stage::Connect, format!("connect to {address}: {error}"));
+            }
+            Err(_) => last = failure(Cause::ConnectTimeout, Stage::Connect, format!("connect to {address}: no answer")),
+        }
+        context.transcript.push("--", &last.detail);
+    }
+    Err(last)
+}
