@@ -20,10 +20,10 @@
 //! `submission/admit.rs` (what is accepted) and `delivery/attempt.rs` (what is sent) first.
 
 pub mod admin;
-//pub mod app;
-//pub mod cli;
+pub mod app;
+pub mod cli;
 pub mod config;
-//pub mod control;
+pub mod control;
 pub mod delivery;
 pub mod explain;
 pub mod failure;

@@ -46,7 +46,6 @@ enum Segment {
 /// Takes the message out of the bytes behind DATA: unstuffed, every line ended by CRLF.
 #[derive(Debug)]
 pub struct Receiver {
-    mode: BareNewline,
     lf_only_session: bool,
     previous: Break,
     segment: Segment,
@@ -60,7 +59,6 @@ impl Receiver {
     /// `lf_only_session`: no line of this connection has ended in CRLF so far (for `Legacy`).
     pub fn new(mode: BareNewline, lf_only_session: bool) -> Self {
         Self {
-            mode,
             lf_only_session: lf_only_session && mode == BareNewline::Legacy,
             previous: Break::Crlf,
             segment: Segment::Empty,
@@ -159,11 +157,20 @@ impl Receiver {
         self.segment = Segment::Empty;
         self.segment_nul = false;
     }
+}
 
-    /// Whether the mode refuses a bare newline that was found.
-    pub fn refuses_bare_newline(&self) -> bool {
-        self.mode == BareNewline::Reject && self.findings.bare_newline
+/// Makes text from a program's standard input canonical: every line ends in CRLF, a stray CR
+/// becomes a space. There is no end-of-data mark in it, so nothing can be smuggled.
+pub fn canonical(input: &[u8]) -> (Vec<u8>, Findings) {
+    let mut findings = Findings { nul: memchr::memchr(0, input).is_some(), ..Findings::default() };
+    let mut out = Vec::with_capacity(input.len() + input.len() / 32 + 2);
+    for line in input.split_inclusive(|b| *b == b'\n') {
+        let text = line.strip_suffix(b"\n").map_or(line, |l| l.strip_suffix(b"\r").unwrap_or(l));
+        findings.bare_newline |= text.contains(&b'\r');
+        out.extend(text.iter().map(|b| if *b == b'\r' { b' ' } else { *b }));
+        out.extend_from_slice(b"\r\n");
     }
+    (out, findings)
 }
 
 /// Doubles dots at line starts; the input has CRLF line ends only.
@@ -235,6 +242,12 @@ mod tests {
         let (_, done, findings, out) = receive(BareNewline::Normalize, false, b"a\nb\rc\r\r\n.\r\n");
         assert!(done && findings.bare_newline && !findings.smuggling);
         assert_eq!(out, b"a\r\nb c \r\n");
+    }
+
+    #[test]
+    fn standard_input() {
+        assert_eq!(canonical(b"a\nb\r\n.\nc\rd").0, b"a\r\nb\r\n.\r\nc d\r\n");
+        assert!(canonical(b"a\0").1.nul);
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub struct Report {
 }
 
 /// How the scheduler sees messages of a tenant: overrides what the rows say.
-pub trait Overlay {
+pub trait Overlay: Sync {
     /// For a queued or deferred message of this tenant: the state of its lane, with reason and
     /// time of the next try.
     fn lane_state(&self, tenant: &TenantId) -> Option<(State, String, Option<Timestamp>)>;

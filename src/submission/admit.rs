@@ -8,10 +8,10 @@ use std::sync::Arc;
 use super::reply_for::{Refusal, envelope_sender, who};
 use super::{AuthMode, Settings};
 use crate::message::header::{Header, HeaderError};
-use crate::message::{Envelope, MessageId};
+use crate::message::Envelope;
 use crate::prepare::{Origin, rewrite};
 use crate::smtp::command::MailFrom;
-use crate::smtp::data::Receiver;
+use crate::smtp::data::Findings;
 use crate::spool::{Admitted, Incoming, Kind, Spool};
 use crate::tenant::directory::Directory;
 use crate::tenant::{ApplicationFrom, Tenant, User, route};
@@ -84,17 +84,22 @@ pub fn mail(now: &Now, spool: &Spool, client: Client<'_>, mail: &MailFrom) -> Re
             None => Refusal::UnknownClient,
         });
     };
+    begin(now, spool, client.login, tenant, mail)
+}
+
+/// The same once it is known whose mail it is.
+pub fn begin(now: &Now, spool: &Spool, login: Option<&str>, tenant: &Arc<Tenant>, mail: &MailFrom) -> Result<Begun, Refusal> {
     if now.sending_off {
         return Err(Refusal::SendingOff);
     }
     if let Err(reason) = route::first_choice(tenant, now.directory.system()) {
         return Err(Refusal::NoRoute(reason.to_string()));
     }
-    let user = client.login.and_then(|login| now.directory.login(login)).map(|(_, user)| Arc::clone(user));
+    let user = login.and_then(|login| now.directory.login(login)).map(|(_, user)| Arc::clone(user));
     if let (ApplicationFrom::RejectUnauthorized, Some(address)) = (tenant.sender.application_from, &mail.address)
         && !tenant.may_use(user.as_deref(), address)
     {
-        return Err(envelope_sender(address, who(client.login, &tenant.id)));
+        return Err(envelope_sender(address, who(login, &tenant.id)));
     }
     let limit = size_limit(now, spool, Some(tenant));
     if mail.size.is_some_and(|size| size > limit) {
@@ -108,15 +113,14 @@ pub fn mail(now: &Now, spool: &Spool, client: Client<'_>, mail: &MailFrom) -> Re
 
 /// The complete content, at its true end. What passes may be made durable.
 #[expect(clippy::too_many_arguments, reason = "this is where everything about a message comes together")]
-pub fn content(now: &Now, begun: &Begun, login: Option<&str>, envelope: Envelope, origin: Origin, receiver: &Receiver, too_big: bool, content: Incoming) -> Result<Admitted, Refusal> {
-    let findings = receiver.findings();
+pub fn content(now: &Now, begun: &Begun, login: Option<&str>, envelope: Envelope, origin: Origin, findings: Findings, refuses_bare: bool, too_big: bool, content: Incoming) -> Result<Admitted, Refusal> {
     if findings.nul {
         return Err(Refusal::Nul);
     }
     if findings.smuggling {
         return Err(Refusal::Smuggling);
     }
-    if receiver.refuses_bare_newline() {
+    if refuses_bare && findings.bare_newline {
         return Err(Refusal::BareNewline);
     }
     if too_big || content.size() > begun.size_limit {
@@ -152,9 +156,4 @@ pub fn check_header(begun: &Begun, login: Option<&str>, head: &[u8]) -> Result<(
         }
     }
     Ok(())
-}
-
-/// The id under which the log speaks of content that is refused.
-pub fn refused_id(content: &Incoming) -> MessageId {
-    content.id()
 }

@@ -17,7 +17,7 @@ use super::{Answer, Settings};
 use crate::message::Envelope;
 use crate::observe::log::brief;
 use crate::observe::metrics::Metrics;
-use crate::smtp::data::Receiver;
+use crate::smtp::data::{BareNewline, Receiver};
 use crate::smtp::reply::Reply;
 use crate::smtp::sasl;
 use crate::spool::{Spool, Spooled};
@@ -399,7 +399,7 @@ impl<S: Stream> Connection<S> {
         };
         let login = session.login().map(str::to_owned);
         let shown = Shown::of(&envelope, size);
-        match admit::content(now, &begun, login.as_deref(), envelope, origin, &receiver, too_big, content) {
+        match admit::content(now, &begun, login.as_deref(), envelope, origin, receiver.findings(), self.listener.bare_newline == BareNewline::Reject, too_big, content) {
             Ok(admitted) => self.commit(&begun, admitted, shown, out).await,
             Err(refusal) => {
                 let step = session.content_refused(&refusal);

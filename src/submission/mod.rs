@@ -5,6 +5,7 @@ pub mod admit;
 pub mod auth;
 pub mod connection;
 pub mod listener;
+pub mod local;
 pub mod reply_for;
 pub mod session;
 pub mod tls;
