@@ -42,7 +42,10 @@ pub struct Failure {
 impl Failure {
     /// A failure.
     pub fn new(code: u8, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self {
+            code,
+            message: message.into(),
+        }
     }
 }
 
@@ -68,7 +71,8 @@ pub fn make_data_dir(path: &Path) -> Result<(), Failure> {
 /// Opens the vault of a configuration.
 pub fn open_secrets(config: &Config) -> Result<Secrets, Failure> {
     make_data_dir(&config.server.data_dir)?;
-    let vault = Vault::open(&config.server.data_dir, &config.vault_key).map_err(|e| Failure::new(78, e.to_string()))?;
+    let vault = Vault::open(&config.server.data_dir, &config.vault_key)
+        .map_err(|e| Failure::new(78, e.to_string()))?;
     Ok(Secrets::new(Arc::new(vault)))
 }
 
@@ -86,17 +90,38 @@ pub fn admit_now(config: &Config) -> admit::Now {
 
 /// Delivery as a configuration wants it.
 pub fn delivery_now(config: &Config) -> attempt::Now {
-    attempt::Now { directory: Arc::clone(&config.directory), retry: config.retry, hostname: config.server.hostname.clone(), sending: config.server.sending == Sending::On }
+    attempt::Now {
+        directory: Arc::clone(&config.directory),
+        retry: config.retry,
+        hostname: config.server.hostname.clone(),
+        sending: config.server.sending == Sending::On,
+    }
 }
 
 /// The spool's limits.
 pub fn limits(config: &Config) -> Limits {
-    Limits { bytes: config.server.spool_limit, duplicates: config.duplicates }
+    Limits {
+        bytes: config.server.spool_limit,
+        duplicates: config.duplicates,
+    }
 }
 
 /// What conversations with servers need.
-pub fn transport_context(config: &Config, secrets: Secrets, instance: String, timeouts: Timeouts, transcript: Transcript) -> Context {
-    Context { roots: Arc::new(tls::machine_roots()), secrets, hostname: config.server.hostname.clone(), instance, timeouts, transcript }
+pub fn transport_context(
+    config: &Config,
+    secrets: Secrets,
+    instance: String,
+    timeouts: Timeouts,
+    transcript: Transcript,
+) -> Context {
+    Context {
+        roots: Arc::new(tls::machine_roots()),
+        secrets,
+        hostname: config.server.hostname.clone(),
+        instance,
+        timeouts,
+        transcript,
+    }
 }
 
 /// Where self-signed certificates go: the directory `certs` beside the configuration's directory
@@ -104,7 +129,10 @@ pub fn transport_context(config: &Config, secrets: Secrets, instance: String, ti
 fn self_signed_directory(config: &Config) -> PathBuf {
     let base = config.path.parent().map(Path::to_owned).unwrap_or_default();
     let places = [base.join("../certs"), base.join("certs")];
-    places.into_iter().find(|p| p.is_dir()).unwrap_or_else(|| config.server.data_dir.join("certs"))
+    places
+        .into_iter()
+        .find(|p| p.is_dir())
+        .unwrap_or_else(|| config.server.data_dir.join("certs"))
 }
 
 fn make_admin_token(config: &Config) -> Result<(), Failure> {
@@ -112,7 +140,8 @@ fn make_admin_token(config: &Config) -> Result<(), Failure> {
     if config.admin.token.is_some() || path.exists() {
         return Ok(());
     }
-    write_durably(&path, format!("{}\n", random_text()).as_bytes()).map_err(|e| Failure::new(73, format!("{}: {e}", path.display())))
+    write_durably(&path, format!("{}\n", random_text()).as_bytes())
+        .map_err(|e| Failure::new(73, format!("{}: {e}", path.display())))
 }
 
 /// A server while it runs.
@@ -136,25 +165,58 @@ pub async fn run(path: &Path, config: Config) -> Result<(), Failure> {
     let metrics = Arc::new(Metrics::default());
     let spool = Spool::open(&config.server.data_dir, limits(&config))?;
     let observed = Arc::clone(&metrics);
-    spool.store().observe_commits(Box::new(move |took| observed.commit_took(took)));
+    spool
+        .store()
+        .observe_commits(Box::new(move |took| observed.commit_took(took)));
     let health = Arc::new(Health::new(spool.clone(), Arc::clone(&metrics)));
     let instance = random_text()[..8].to_owned();
+    // Two ends: no new mail from `stop` on; the operator is answered until `end`.
     let stop = CancellationToken::new();
-    let context = transport_context(&config, secrets.clone(), instance.clone(), Timeouts::DELIVERY, Transcript::default());
-    let tools = Tools { spool: spool.clone(), context, metrics: Arc::clone(&metrics), memory: Arc::new(Semaphore::new(MEMORY_KIB)) };
+    let end = CancellationToken::new();
+    let context = transport_context(
+        &config,
+        secrets.clone(),
+        instance.clone(),
+        Timeouts::DELIVERY,
+        Transcript::default(),
+    );
+    let tools = Tools {
+        spool: spool.clone(),
+        context,
+        metrics: Arc::clone(&metrics),
+        memory: Arc::new(Semaphore::new(MEMORY_KIB)),
+    };
     let scheduler = Scheduler::new(tools, delivery_now(&config))?;
     let admit = Arc::new(ArcSwap::from_pointee(admit_now(&config)));
-    let services = Services { spool: spool.clone(), now: Arc::clone(&admit), auth: Arc::new(Authenticator::new(secrets.clone())), metrics, instance, stop: stop.clone() };
-    let listeners = Listeners::new(services, Passed::from_environment());
+    let services = Services {
+        spool: spool.clone(),
+        now: Arc::clone(&admit),
+        auth: Arc::new(Authenticator::new(secrets.clone())),
+        metrics,
+        instance,
+        stop: stop.clone(),
+    };
+    let listeners = Listeners::new(services.clone(), Passed::from_environment());
     let control = control::bind(&config.server.data_dir).map_err(|e| Failure::new(73, e))?;
-    let admin = admin::bind(config.admin.address).await.map_err(|e| Failure::new(69, e))?;
+    let admin = admin::bind(config.admin.address)
+        .await
+        .map_err(|e| Failure::new(69, e))?;
     if let Ok(address) = admin.local_addr() {
         tracing::info!(event = "listening", listener = "admin", address = %address);
     }
-    listeners.configure(&config.listeners, &self_signed_directory(&config), &config.server.hostname).map_err(|e| Failure::new(69, e))?;
-    let control_state = Arc::new(Control { spool: spool.clone(), scheduler: scheduler.clone(), now: Arc::clone(&admit) });
-    tokio::spawn(control::serve(control, control_state, stop.clone()));
-    tokio::spawn(admin::serve(admin, Arc::clone(&health), stop.clone()));
+    listeners
+        .configure(
+            &config.listeners,
+            &self_signed_directory(&config),
+            &config.server.hostname,
+        )
+        .map_err(|e| Failure::new(69, e))?;
+    let control_state = Arc::new(Control {
+        scheduler: scheduler.clone(),
+        services: services.clone(),
+    });
+    tokio::spawn(control::serve(control, control_state, end.clone()));
+    tokio::spawn(admin::serve(admin, Arc::clone(&health), end.clone()));
     if config.server.sending == Sending::On {
         spool.release_switch().await?;
     }
@@ -167,7 +229,15 @@ pub async fn run(path: &Path, config: Config) -> Result<(), Failure> {
 
     let vault_text = std::fs::read(secrets.vault().path()).unwrap_or_default();
     let drain = config.server.drain;
-    let mut server = Server { path: path.to_owned(), config, vault_text, spool: spool.clone(), admit, listeners, scheduler };
+    let mut server = Server {
+        path: path.to_owned(),
+        config,
+        vault_text,
+        spool: spool.clone(),
+        admit,
+        listeners,
+        scheduler,
+    };
     let outcome = server.watch(&secrets).await;
 
     health.enter(Phase::Draining);
@@ -176,8 +246,16 @@ pub async fn run(path: &Path, config: Config) -> Result<(), Failure> {
     stop.cancel();
     let deadline = tokio::time::Instant::now() + server.config.server.drain;
     server.listeners.drain(server.config.server.drain).await;
-    server.scheduler.drain(deadline.saturating_duration_since(tokio::time::Instant::now()).max(Duration::from_millis(100))).await;
+    server
+        .scheduler
+        .drain(
+            deadline
+                .saturating_duration_since(tokio::time::Instant::now())
+                .max(Duration::from_millis(100)),
+        )
+        .await;
     let _ = delivering.await;
+    end.cancel();
     let _ = std::fs::remove_file(control::path(&server.config.server.data_dir));
     tracing::info!(event = "stopped");
     outcome
@@ -186,7 +264,8 @@ pub async fn run(path: &Path, config: Config) -> Result<(), Failure> {
 impl Server {
     /// Signals, file changes, housekeeping; returns when it is time to go.
     async fn watch(&mut self, secrets: &Secrets) -> Result<(), Failure> {
-        let broken = |e: std::io::Error| Failure::new(71, format!("signals cannot be received: {e}"));
+        let broken =
+            |e: std::io::Error| Failure::new(71, format!("signals cannot be received: {e}"));
         let mut terminate = signal(SignalKind::terminate()).map_err(broken)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(broken)?;
         let mut hangup = signal(SignalKind::hangup()).map_err(broken)?;
@@ -220,12 +299,25 @@ impl Server {
     }
 
     /// Watches directories, not files: editors replace files.
-    fn watch_files(&self, secrets: &Secrets, changed: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
+    fn watch_files(
+        &self,
+        secrets: &Secrets,
+        changed: mpsc::Sender<()>,
+    ) -> Option<notify::RecommendedWatcher> {
         let vault = secrets.vault().path().to_owned();
-        let (operator, tenants) = (self.config.path.clone(), self.config.server.tenants_dir.clone());
+        let (operator, tenants) = (
+            self.config.path.clone(),
+            self.config.server.tenants_dir.clone(),
+        );
         let concerned = {
-            let (vault, operator, tenants) = (canonical(&vault), canonical(&operator), canonical(&tenants));
-            move |path: &Path| path == vault || path == operator || (path.parent() == Some(tenants.as_path()) && path.extension().is_some_and(|e| e == "toml"))
+            let (vault, operator, tenants) =
+                (canonical(&vault), canonical(&operator), canonical(&tenants));
+            move |path: &Path| {
+                path == vault
+                    || path == operator
+                    || (path.parent() == Some(tenants.as_path())
+                        && path.extension().is_some_and(|e| e == "toml"))
+            }
         };
         let handler = move |event: notify::Result<notify::Event>| {
             if let Ok(event) = event
@@ -242,9 +334,17 @@ impl Server {
                 return None;
             }
         };
-        let directories = [operator.parent().map(Path::to_owned), Some(tenants), vault.parent().map(Path::to_owned)];
+        let directories = [
+            operator.parent().map(Path::to_owned),
+            Some(tenants),
+            vault.parent().map(Path::to_owned),
+        ];
         for directory in directories.into_iter().flatten() {
-            let directory = if directory.as_os_str().is_empty() { PathBuf::from(".") } else { directory };
+            let directory = if directory.as_os_str().is_empty() {
+                PathBuf::from(".")
+            } else {
+                directory
+            };
             if let Err(error) = watcher.watch(&canonical(&directory), RecursiveMode::NonRecursive) {
                 tracing::warn!(event = "watch-failed", directory = %directory.display(), reason = %error, "changes there are not seen; send SIGHUP after a change");
             }
@@ -255,38 +355,69 @@ impl Server {
     /// Reads everything anew; swaps it whole, or keeps the old on any error and says so.
     async fn reload(&mut self, all: bool) {
         let path = self.path.clone();
-        let Ok(outcome) = tokio::task::spawn_blocking(move || config::load(&path)).await else { return };
+        let Ok(outcome) = tokio::task::spawn_blocking(move || config::load(&path)).await else {
+            return;
+        };
         for problem in &outcome.problems {
             match problem.severity {
-                config::Severity::Error => tracing::error!(event = "config-problem", problem = %problem),
-                config::Severity::Warning => tracing::warn!(event = "config-problem", problem = %problem),
+                config::Severity::Error => {
+                    tracing::error!(event = "config-problem", problem = %problem)
+                }
+                config::Severity::Warning => {
+                    tracing::warn!(event = "config-problem", problem = %problem)
+                }
             }
         }
         let Some(config) = outcome.config else {
             tracing::error!(event = "reload-refused", file = %self.path.display(), "the new configuration has errors; the old one stays in force");
             return;
         };
-        if let Err(error) = self.listeners.configure(&config.listeners, &self_signed_directory(&config), &config.server.hostname) {
+        if let Err(error) = self.listeners.configure(
+            &config.listeners,
+            &self_signed_directory(&config),
+            &config.server.hostname,
+        ) {
             tracing::error!(event = "reload-refused", reason = %error, "a listener cannot be opened; the old configuration stays in force");
             return;
         }
-        if config.server.data_dir != self.config.server.data_dir || config.admin.address != self.config.admin.address {
-            tracing::warn!(event = "restart-needed", "server.data_dir and admin.address take effect at the next start");
+        if config.server.data_dir != self.config.server.data_dir
+            || config.admin.address != self.config.admin.address
+        {
+            tracing::warn!(
+                event = "restart-needed",
+                "server.data_dir and admin.address take effect at the next start"
+            );
         }
-        let vault_text = std::fs::read(self.config.server.data_dir.join("vault.json")).unwrap_or_default();
-        let everybody = all || vault_text != self.vault_text || config.common_fingerprint != self.config.common_fingerprint;
+        let vault_text =
+            std::fs::read(self.config.server.data_dir.join("vault.json")).unwrap_or_default();
+        let everybody = all
+            || vault_text != self.vault_text
+            || config.common_fingerprint != self.config.common_fingerprint;
         let concerned = changed_tenants(&self.config.fingerprints, &config.fingerprints);
         self.vault_text = vault_text;
         self.spool.set_limits(limits(&config));
         self.admit.store(Arc::new(admit_now(&config)));
-        let release = config.server.sending == Sending::On && self.config.server.sending != Sending::On;
-        self.scheduler.reconfigure(delivery_now(&config), &|tenant| everybody || concerned.contains(tenant), everybody);
+        let release =
+            config.server.sending == Sending::On && self.config.server.sending != Sending::On;
+        self.scheduler.reconfigure(
+            delivery_now(&config),
+            &|tenant| everybody || concerned.contains(tenant),
+            everybody,
+        );
         if release && let Err(error) = self.spool.release_switch().await {
             tracing::error!(event = "release-failed", reason = %error);
         }
-        let count = if everybody { config.directory.len() } else { concerned.len() };
+        let count = if everybody {
+            config.directory.len()
+        } else {
+            concerned.len()
+        };
         self.config = config;
-        tracing::info!(event = "reloaded", tenants = self.config.directory.len(), concerned = count);
+        tracing::info!(
+            event = "reloaded",
+            tenants = self.config.directory.len(),
+            concerned = count
+        );
     }
 }
 
@@ -294,14 +425,22 @@ fn canonical(path: &Path) -> PathBuf {
     match (path.canonicalize(), path.parent(), path.file_name()) {
         (Ok(path), _, _) => path,
         // A file that is not there yet: its directory is.
-        (Err(_), Some(parent), Some(name)) => parent.canonicalize().map_or_else(|_| path.to_owned(), |p| p.join(name)),
+        (Err(_), Some(parent), Some(name)) => parent
+            .canonicalize()
+            .map_or_else(|_| path.to_owned(), |p| p.join(name)),
         (Err(_), _, _) => path.to_owned(),
     }
 }
 
-fn changed_tenants(old: &BTreeMap<TenantId, u64>, new: &BTreeMap<TenantId, u64>) -> std::collections::HashSet<TenantId> {
+fn changed_tenants(
+    old: &BTreeMap<TenantId, u64>,
+    new: &BTreeMap<TenantId, u64>,
+) -> std::collections::HashSet<TenantId> {
     let gone = old.keys().filter(|id| !new.contains_key(*id));
-    let changed = new.iter().filter(|(id, hash)| old.get(*id) != Some(hash)).map(|(id, _)| id);
+    let changed = new
+        .iter()
+        .filter(|(id, hash)| old.get(*id) != Some(hash))
+        .map(|(id, _)| id);
     gone.chain(changed).cloned().collect()
 }
 
@@ -309,13 +448,32 @@ fn changed_tenants(old: &BTreeMap<TenantId, u64>, new: &BTreeMap<TenantId, u64>)
 pub fn open_stopped(config: &Config) -> Result<Tools, Failure> {
     let secrets = open_secrets(config)?;
     let spool = Spool::open(&config.server.data_dir, limits(config))?;
-    let context = transport_context(config, secrets, String::new(), Timeouts::TEST, Transcript::default());
-    Ok(Tools { spool, context, metrics: Arc::new(Metrics::default()), memory: Arc::new(Semaphore::new(MEMORY_KIB)) })
+    let context = transport_context(
+        config,
+        secrets,
+        String::new(),
+        Timeouts::TEST,
+        Transcript::default(),
+    );
+    Ok(Tools {
+        spool,
+        context,
+        metrics: Arc::new(Metrics::default()),
+        memory: Arc::new(Semaphore::new(MEMORY_KIB)),
+    })
 }
 
 /// What a person wants done with the spool of a stopped server.
-pub async fn operate_stopped(tools: &Tools, config: &Config, action: crate::spool::operate::Action, filter: &crate::spool::operate::Filter) -> Result<crate::spool::operate::Report, StoreError> {
-    let mut report = tools.spool.operate(action, filter, &crate::spool::operate::NoOverlay).await?;
+pub async fn operate_stopped(
+    tools: &Tools,
+    config: &Config,
+    action: crate::spool::operate::Action,
+    filter: &crate::spool::operate::Filter,
+) -> Result<crate::spool::operate::Report, StoreError> {
+    let mut report = tools
+        .spool
+        .operate(action, filter, &crate::spool::operate::NoOverlay)
+        .await?;
     if action == crate::spool::operate::Action::Bounce {
         scheduler::bounce_by_hand(tools, &delivery_now(config), &mut report).await?;
     }

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -16,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::delivery::Scheduler;
 use crate::message::{Envelope, TenantId};
-use crate::spool::Spool;
 use crate::spool::operate::{Action, Filter};
-use crate::submission::{admit, local};
+use crate::submission::connection::{Connection, Services};
+use crate::submission::local;
+use crate::submission::session::Session;
 
 /// Largest request: a message of the largest allowed size in base64, and then some.
 const REQUEST_LIMIT: u64 = 512 << 20;
@@ -44,6 +44,11 @@ pub enum Request {
         /// On which.
         filter: Filter,
     },
+    /// `sendmail -bs`: from here on the connection speaks SMTP.
+    Smtp {
+        /// Whose mail it is.
+        tenant: String,
+    },
     /// `sendmail`
     Submit {
         /// Whose.
@@ -62,18 +67,21 @@ pub fn path(data_dir: &Path) -> PathBuf {
 
 /// What the socket serves.
 pub struct Control {
-    /// The spool.
-    pub spool: Spool,
     /// Delivery.
     pub scheduler: Scheduler,
-    /// Admission as it is now.
-    pub now: Arc<ArcSwap<admit::Now>>,
+    /// Spool and admission, as for every other way in.
+    pub services: Services,
 }
 
 /// Opens the socket.
 pub fn bind(data_dir: &Path) -> Result<UnixListener, String> {
     let path = path(data_dir);
-    let shown = |e: std::io::Error| format!("the control socket {} cannot be opened: {e}", path.display());
+    let shown = |e: std::io::Error| {
+        format!(
+            "the control socket {} cannot be opened: {e}",
+            path.display()
+        )
+    };
     // The spool's lock says that we are alone: what is there is left over.
     if path.exists() {
         std::fs::remove_file(&path).map_err(shown)?;
@@ -94,7 +102,9 @@ pub async fn serve(listener: UnixListener, control: Arc<Control>, stop: Cancella
             Ok((stream, _)) => {
                 let control = Arc::clone(&control);
                 tokio::spawn(async move {
-                    let _ = tokio::time::timeout(Duration::from_secs(600), converse(stream, &control)).await;
+                    let _ =
+                        tokio::time::timeout(Duration::from_secs(600), converse(stream, &control))
+                            .await;
                 });
             }
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -103,10 +113,29 @@ pub async fn serve(listener: UnixListener, control: Arc<Control>, stop: Cancella
 }
 
 async fn converse(stream: UnixStream, control: &Control) -> std::io::Result<()> {
-    let (read, mut write) = stream.into_split();
+    let mut reader = BufReader::new(stream.take(REQUEST_LIMIT));
     let mut line = String::new();
-    BufReader::new(read.take(REQUEST_LIMIT)).read_line(&mut line).await?;
+    reader.read_line(&mut line).await?;
+    let mut write = reader.into_inner().into_inner();
     let answer = match serde_json::from_str::<Request>(&line) {
+        Ok(Request::Smtp { tenant }) => {
+            // The client waits for the greeting, so nothing was read beyond the request.
+            let Some(tenant) = TenantId::parse(&tenant) else {
+                return Ok(());
+            };
+            let listener = Arc::new(local::listener(tenant));
+            let session = Box::new(Session::new(
+                Arc::clone(&listener),
+                String::new(),
+                None,
+                false,
+                false,
+            ));
+            let _ = Connection::new(write, control.services.clone(), listener, None)
+                .serve(session, true)
+                .await;
+            return Ok(());
+        }
         Ok(request) => answer(request, control).await,
         Err(error) => json!({ "error": format!("not a request: {error}") }),
     };
@@ -118,26 +147,35 @@ async fn answer(request: Request, control: &Control) -> Value {
     let failed = |e: &dyn std::fmt::Display| json!({ "error": e.to_string() });
     match request {
         Request::List { filter } => {
-            let (spool, scheduler) = (control.spool.clone(), control.scheduler.clone());
+            let (spool, scheduler) = (control.services.spool.clone(), control.scheduler.clone());
             match tokio::task::spawn_blocking(move || spool.list(&filter, &scheduler)).await {
                 Ok(Ok(list)) => json!({ "ok": list }),
                 Ok(Err(error)) => failed(&error),
                 Err(error) => failed(&error),
             }
         }
-        Request::Show { id } => match control.spool.show(&id, &control.scheduler) {
+        Request::Show { id } => match control.services.spool.show(&id, &control.scheduler) {
             Ok(found) => json!({ "ok": found }),
             Err(error) => failed(&error),
         },
-        Request::Operate { action, filter } => match control.scheduler.operate(action, &filter).await {
-            Ok(report) => json!({ "ok": report }),
-            Err(error) => failed(&error),
-        },
-        Request::Submit { tenant, envelope, message } => {
+        Request::Operate { action, filter } => {
+            match control.scheduler.operate(action, &filter).await {
+                Ok(report) => json!({ "ok": report }),
+                Err(error) => failed(&error),
+            }
+        }
+        Request::Smtp { .. } => failed(&"malformed"),
+        Request::Submit {
+            tenant,
+            envelope,
+            message,
+        } => {
             let decoded = base64::engine::general_purpose::STANDARD.decode(message);
-            let (Some(tenant), Ok(message)) = (TenantId::parse(&tenant), decoded) else { return failed(&"malformed") };
-            let now = control.now.load_full();
-            match local::submit(&now, &control.spool, &tenant, *envelope, &message).await {
+            let (Some(tenant), Ok(message)) = (TenantId::parse(&tenant), decoded) else {
+                return failed(&"malformed");
+            };
+            let now = control.services.now.load_full();
+            match local::submit(&now, &control.services.spool, &tenant, *envelope, &message).await {
                 Ok(id) => json!({ "ok": id.as_str() }),
                 Err(reply) => json!({ "refused": reply.to_string() }),
             }
@@ -145,12 +183,33 @@ async fn answer(request: Request, control: &Control) -> Value {
     }
 }
 
+/// Begins SMTP with a running server: the stream's next bytes are its greeting.
+pub fn begin_smtp(
+    data_dir: &Path,
+    tenant: &TenantId,
+) -> std::io::Result<std::os::unix::net::UnixStream> {
+    use std::io::Write as _;
+    let mut stream = std::os::unix::net::UnixStream::connect(path(data_dir))?;
+    let text = serde_json::to_string(&Request::Smtp {
+        tenant: tenant.to_string(),
+    })?;
+    stream.write_all(format!("{text}\n").as_bytes())?;
+    Ok(stream)
+}
+
 /// Asks a running server. `Ok(None)`: none is running.
 pub fn ask(data_dir: &Path, request: &Request) -> std::io::Result<Option<Value>> {
     use std::io::{BufRead as _, Write as _};
     let mut stream = match std::os::unix::net::UnixStream::connect(path(data_dir)) {
         Ok(stream) => stream,
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused) => return Ok(None),
+        Err(error)
+            if matches!(
+                error.kind(),
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused
+            ) =>
+        {
+            return Ok(None);
+        }
         Err(error) => return Err(error),
     };
     stream.set_read_timeout(Some(Duration::from_secs(600)))?;
@@ -159,5 +218,7 @@ pub fn ask(data_dir: &Path, request: &Request) -> std::io::Result<Option<Value>>
     stream.write_all(b"\n")?;
     let mut line = String::new();
     std::io::BufReader::new(stream).read_line(&mut line)?;
-    serde_json::from_str(&line).map(Some).map_err(std::io::Error::other)
+    serde_json::from_str(&line)
+        .map(Some)
+        .map_err(std::io::Error::other)
 }

@@ -36,7 +36,11 @@ pub struct Health {
 impl Health {
     /// At the start of a process.
     pub fn new(spool: Spool, metrics: Arc<Metrics>) -> Self {
-        Self { phase: AtomicU8::new(0), spool, metrics }
+        Self {
+            phase: AtomicU8::new(0),
+            spool,
+            metrics,
+        }
     }
 
     /// A new phase.
@@ -52,7 +56,10 @@ impl Health {
     /// The status and text of `/readyz`.
     fn ready(&self) -> (StatusCode, String) {
         if self.spool.store().has_failed() {
-            return (StatusCode::SERVICE_UNAVAILABLE, "spool failed: a write could not be made durable\n".to_owned());
+            return (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "spool failed: a write could not be made durable\n".to_owned(),
+            );
         }
         match self.phase.load(Ordering::Acquire) {
             0 => (StatusCode::SERVICE_UNAVAILABLE, "starting\n".to_owned()),
@@ -74,24 +81,40 @@ impl Health {
 
 /// Opens the address.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
-    TcpListener::bind(address).await.map_err(|e| format!("the admin address {address} cannot be opened: {e}; change [admin] address"))
+    TcpListener::bind(address).await.map_err(|e| {
+        format!("the admin address {address} cannot be opened: {e}; change [admin] address")
+    })
 }
 
 /// Serves until cancelled.
 pub async fn serve(listener: TcpListener, health: Arc<Health>, stop: CancellationToken) {
     let router = Router::new()
         .route("/healthz", get(|| async { "alive\n" }))
-        .route("/readyz", get(|State(health): State<Arc<Health>>| async move { health.ready() }))
+        .route(
+            "/readyz",
+            get(|State(health): State<Arc<Health>>| async move { health.ready() }),
+        )
         .route("/metrics", get(metrics))
         .with_state(health);
-    let _ = axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await;
+    let _ = axum::serve(listener, router)
+        .with_graceful_shutdown(async move { stop.cancelled().await })
+        .await;
 }
 
 async fn metrics(State(health): State<Arc<Health>>) -> impl IntoResponse {
     let spool = health.spool.clone();
-    let counts = tokio::task::spawn_blocking(move || spool.counts().unwrap_or_default()).await.unwrap_or_default();
+    let counts = tokio::task::spawn_blocking(move || spool.counts().unwrap_or_default())
+        .await
+        .unwrap_or_default();
     match health.metrics.render(health.spool.bytes(), &counts) {
-        Ok(text) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),
+        Ok(text) => (
+            [(
+                header::CONTENT_TYPE,
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            )],
+            text,
+        )
+            .into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }

@@ -51,70 +51,140 @@ pub enum Algorithm {
 
 pub(super) fn run(config: &Config, command: Command) -> Result<ExitCode, Failure> {
     match command {
-        Command::New { tenant, domain, selector, algorithm } => new(config, &tenant, &domain, &selector, algorithm),
+        Command::New {
+            tenant,
+            domain,
+            selector,
+            algorithm,
+        } => new(config, &tenant, &domain, &selector, algorithm),
         Command::Record { tenant, json } => record(config, &tenant, json),
     }
 }
 
-fn new(config: &Config, tenant: &str, domain: &str, selector: &str, algorithm: Algorithm) -> Result<ExitCode, Failure> {
+fn new(
+    config: &Config,
+    tenant: &str,
+    domain: &str,
+    selector: &str,
+    algorithm: Algorithm,
+) -> Result<ExitCode, Failure> {
     let tenant = tenant_of(config, tenant)?;
-    let domain = ascii_domain(domain).filter(|d| d.contains('.')).ok_or_else(|| Failure::new(exit::DATA, format!("{domain:?} is not a domain such as acme.example")))?;
-    let selector = ascii_domain(selector).ok_or_else(|| Failure::new(exit::DATA, format!("{selector:?} is not a selector: letters, digits, - and .")))?;
+    let domain = ascii_domain(domain)
+        .filter(|d| d.contains('.'))
+        .ok_or_else(|| {
+            Failure::new(
+                exit::DATA,
+                format!("{domain:?} is not a domain such as acme.example"),
+            )
+        })?;
+    let selector = ascii_domain(selector).ok_or_else(|| {
+        Failure::new(
+            exit::DATA,
+            format!("{selector:?} is not a selector: letters, digits, - and ."),
+        )
+    })?;
     let secrets = app::open_secrets(config)?;
     let plan: Vec<(String, Algorithm)> = match algorithm {
-        Algorithm::Both => vec![(selector.clone(), Algorithm::Rsa2048), (format!("{selector}e"), Algorithm::Ed25519)],
+        Algorithm::Both => vec![
+            (selector.clone(), Algorithm::Rsa2048),
+            (format!("{selector}e"), Algorithm::Ed25519),
+        ],
         one => vec![(selector.clone(), one)],
     };
     let mut made: Vec<(String, String, Secret)> = Vec::new();
     for (selector, kind) in plan {
         let name = format!("{}-dkim-{selector}", tenant.id);
-        let exists = secrets.vault().get(&name).map_err(|e| Failure::new(exit::CANNOT_CREATE, e.to_string()))?.is_some();
+        let exists = secrets
+            .vault()
+            .get(&name)
+            .map_err(|e| Failure::new(exit::CANNOT_CREATE, e.to_string()))?
+            .is_some();
         if exists {
-            return Err(Failure::new(exit::CANNOT_CREATE, format!("the vault already has a key {name}; choose another selector, an old key is never overwritten")));
+            return Err(Failure::new(
+                exit::CANNOT_CREATE,
+                format!(
+                    "the vault already has a key {name}; choose another selector, an old key is never overwritten"
+                ),
+            ));
         }
         let key = match kind {
             Algorithm::Rsa2048 | Algorithm::Both => generate_rsa(),
             Algorithm::Ed25519 => generate_ed25519(),
         };
-        made.push((selector, name, key.map_err(|e| Failure::new(exit::FAILED, e))?));
+        made.push((
+            selector,
+            name,
+            key.map_err(|e| Failure::new(exit::FAILED, e))?,
+        ));
     }
     for (_, name, key) in &made {
-        secrets.vault().set(name, key).map_err(|e| Failure::new(exit::CANNOT_CREATE, e.to_string()))?;
+        secrets
+            .vault()
+            .set(name, key)
+            .map_err(|e| Failure::new(exit::CANNOT_CREATE, e.to_string()))?;
     }
-    eprintln!("1. Publish these DNS records. 2. Add the lines below them to {}/{}.toml.\n", config.server.tenants_dir.display(), tenant.id);
+    eprintln!(
+        "1. Publish these DNS records. 2. Add the lines below them to {}/{}.toml.\n",
+        config.server.tenants_dir.display(),
+        tenant.id
+    );
     for (selector, _, key) in &made {
         let key = Key::parse(key.expose()).map_err(|e| Failure::new(exit::FAILED, e))?;
         print_record(&domain, selector, &key);
     }
     for (selector, name, _) in &made {
-        println!("[[dkim]]\ndomain = \"{domain}\"\nselector = \"{selector}\"\nkey = {{ vault = \"{name}\" }}\n");
+        println!(
+            "[[dkim]]\ndomain = \"{domain}\"\nselector = \"{selector}\"\nkey = {{ vault = \"{name}\" }}\n"
+        );
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn print_record(domain: &str, selector: &str, key: &Key) {
     let record = key.record();
-    println!("; name\n{selector}._domainkey.{domain}\n; type TXT, value whole (most web panels split it themselves)\n{record}");
+    println!(
+        "; name\n{selector}._domainkey.{domain}\n; type TXT, value whole (most web panels split it themselves)\n{record}"
+    );
     if record.len() > 255 {
-        println!("; value split at 255, for a zone file\n( {} )", split(&record).iter().map(|part| format!("\"{part}\"")).collect::<Vec<_>>().join(" "));
+        println!(
+            "; value split at 255, for a zone file\n( {} )",
+            split(&record)
+                .iter()
+                .map(|part| format!("\"{part}\""))
+                .collect::<Vec<_>>()
+                .join(" ")
+        );
     }
     println!();
 }
 
 /// TXT strings hold at most 255 octets; readers join them without a blank.
 fn split(record: &str) -> Vec<&str> {
-    record.as_bytes().chunks(255).filter_map(|chunk| std::str::from_utf8(chunk).ok()).collect()
+    record
+        .as_bytes()
+        .chunks(255)
+        .filter_map(|chunk| std::str::from_utf8(chunk).ok())
+        .collect()
 }
 
 fn record(config: &Config, tenant: &str, json: bool) -> Result<ExitCode, Failure> {
     let tenant = tenant_of(config, tenant)?;
     if tenant.dkim.is_empty() {
-        return Err(Failure::new(exit::FAILED, format!("tenant {0} has no [[dkim]]; make keys: postbote dkim new {0} --domain {1} --selector pb1", tenant.id, tenant.email.ascii_domain())));
+        return Err(Failure::new(
+            exit::FAILED,
+            format!(
+                "tenant {0} has no [[dkim]]; make keys: postbote dkim new {0} --domain {1} --selector pb1",
+                tenant.id,
+                tenant.email.ascii_domain()
+            ),
+        ));
     }
     let secrets = app::open_secrets(config)?;
     let mut list = Vec::new();
     for entry in &tenant.dkim {
-        let key = entry.key(&secrets).map_err(|e| Failure::new(exit::CONFIG, e.to_string()))?;
+        let key = entry
+            .key(&secrets)
+            .map_err(|e| Failure::new(exit::CONFIG, e.to_string()))?;
         if json {
             let record = key.record();
             list.push(serde_json::json!({"name": format!("{}._domainkey.{}", entry.selector, entry.domain), "type": "TXT", "value": record, "split": split(&record)}));

@@ -116,7 +116,10 @@ pub fn main() -> ExitCode {
     // The one place where the process gets its cryptography, before anything uses it.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let mut arguments: Vec<OsString> = std::env::args_os().collect();
-    let name = arguments.first().map(|a| PathBuf::from(a).file_name().unwrap_or_default().to_owned()).unwrap_or_default();
+    let name = arguments
+        .first()
+        .map(|a| PathBuf::from(a).file_name().unwrap_or_default().to_owned())
+        .unwrap_or_default();
     if name == "sendmail" {
         // Invoked through a link: all arguments are sendmail's.
         arguments.insert(1, "sendmail".into());
@@ -141,8 +144,14 @@ pub fn main() -> ExitCode {
 fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
     let file = arguments.config;
     match arguments.command {
-        Command::Run { log_format, log_level } => run::run(&find(file)?, log_format, log_level),
-        Command::Check { schema: Some(schema), .. } => check::schema(schema),
+        Command::Run {
+            log_format,
+            log_level,
+        } => run::run(&find(file)?, log_format, log_level),
+        Command::Check {
+            schema: Some(schema),
+            ..
+        } => check::schema(schema),
         Command::Check { schema: None, json } => check::check(&find(file)?, json),
         Command::Test(arguments) => test::run(&load(file)?, &arguments),
         Command::Preview(arguments) => preview::run(&load(file)?, &arguments),
@@ -152,7 +161,12 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Queue(command) => queue::run(&load(file)?, command),
         Command::Sendmail { arguments } => sendmail::run(file, arguments),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut self::Arguments::command(), "postbote", &mut std::io::stdout());
+            clap_complete::generate(
+                shell,
+                &mut self::Arguments::command(),
+                "postbote",
+                &mut std::io::stdout(),
+            );
             Ok(ExitCode::SUCCESS)
         }
         Command::Man { out } => man(out),
@@ -161,13 +175,20 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
 
 fn man(out: Option<PathBuf>) -> Result<ExitCode, Failure> {
     let command = Arguments::command();
-    let failed = |e: std::io::Error| Failure::new(exit::CANNOT_CREATE, format!("the manual pages cannot be written: {e}"));
+    let failed = |e: std::io::Error| {
+        Failure::new(
+            exit::CANNOT_CREATE,
+            format!("the manual pages cannot be written: {e}"),
+        )
+    };
     match out {
         Some(directory) => {
             std::fs::create_dir_all(&directory).map_err(failed)?;
             clap_mangen::generate_to(command, &directory).map_err(failed)?;
         }
-        None => clap_mangen::Man::new(command).render(&mut std::io::stdout()).map_err(failed)?,
+        None => clap_mangen::Man::new(command)
+            .render(&mut std::io::stdout())
+            .map_err(failed)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -180,24 +201,45 @@ fn find(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
 fn load(named: Option<PathBuf>) -> Result<Config, Failure> {
     let path = find(named)?;
     let outcome = config::load(&path);
-    for problem in outcome.problems.iter().filter(|p| p.severity == Severity::Error) {
+    for problem in outcome
+        .problems
+        .iter()
+        .filter(|p| p.severity == Severity::Error)
+    {
         eprintln!("{problem}");
     }
-    outcome.config.ok_or_else(|| Failure::new(exit::CONFIG, format!("{} has errors", path.display())))
+    outcome
+        .config
+        .ok_or_else(|| Failure::new(exit::CONFIG, format!("{} has errors", path.display())))
 }
 
 /// A tenant by the id that a person typed.
 fn tenant_of<'c>(config: &'c Config, id: &str) -> Result<&'c std::sync::Arc<Tenant>, Failure> {
-    TenantId::parse(id).and_then(|parsed| config.directory.tenant(&parsed)).ok_or_else(|| {
-        let known: Vec<&str> = config.directory.tenants().map(|t| t.id.as_str()).take(20).collect();
-        let known = if known.is_empty() { "there is none yet; add one: postbote tenant add ID --email ADDR".to_owned() } else { format!("known: {}", known.join(", ")) };
-        Failure::new(exit::DATA, format!("there is no tenant {id:?}; {known}"))
-    })
+    TenantId::parse(id)
+        .and_then(|parsed| config.directory.tenant(&parsed))
+        .ok_or_else(|| {
+            let known: Vec<&str> = config
+                .directory
+                .tenants()
+                .map(|t| t.id.as_str())
+                .take(20)
+                .collect();
+            let known = if known.is_empty() {
+                "there is none yet; add one: postbote tenant add ID --email ADDR".to_owned()
+            } else {
+                format!("known: {}", known.join(", "))
+            };
+            Failure::new(exit::DATA, format!("there is no tenant {id:?}; {known}"))
+        })
 }
 
 /// Runs async work of a command.
 fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(|e| Failure::new(71, e.to_string()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new(71, e.to_string()))?;
     Ok(runtime.block_on(work))
 }
 

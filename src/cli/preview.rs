@@ -45,22 +45,61 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode, Fa
     if let Some(login) = &arguments.user
         && tenant.user(login).is_none()
     {
-        return Err(Failure::new(exit::DATA, format!("tenant {} has no login {login:?}", tenant.id)));
+        return Err(Failure::new(
+            exit::DATA,
+            format!("tenant {} has no login {login:?}", tenant.id),
+        ));
     }
     let mut raw = Vec::new();
-    std::io::stdin().take(config.server.max_message_size + 1).read_to_end(&mut raw).map_err(|e| Failure::new(exit::DATA, format!("standard input cannot be read: {e}")))?;
+    std::io::stdin()
+        .take(config.server.max_message_size + 1)
+        .read_to_end(&mut raw)
+        .map_err(|e| Failure::new(exit::DATA, format!("standard input cannot be read: {e}")))?;
     let (text, findings) = canonical(&raw);
     if findings.nul {
-        return Err(Failure::new(exit::DATA, "the message contains a NUL character"));
+        return Err(Failure::new(
+            exit::DATA,
+            "the message contains a NUL character",
+        ));
     }
-    let recipients = if arguments.to.is_empty() { vec![tenant.email.clone()] } else { addresses(&arguments.to)? };
-    let route = first_choice(tenant, config.directory.system()).map_err(|e| Failure::new(exit::CONFIG, e.to_string()))?;
-    let user = arguments.user.as_deref().and_then(|login| tenant.users.iter().find(|u| u.login == login)).cloned();
-    let begun = Begun { tenant: tenant.clone(), user, size_limit: config.server.max_message_size };
-    admit::check_header(&begun, arguments.user.as_deref(), &text).map_err(|refusal| Failure::new(exit::DATA, format!("it would be refused: {}", refusal.reply())))?;
+    let recipients = if arguments.to.is_empty() {
+        vec![tenant.email.clone()]
+    } else {
+        addresses(&arguments.to)?
+    };
+    let route = first_choice(tenant, config.directory.system())
+        .map_err(|e| Failure::new(exit::CONFIG, e.to_string()))?;
+    let user = arguments
+        .user
+        .as_deref()
+        .and_then(|login| tenant.users.iter().find(|u| u.login == login))
+        .cloned();
+    let begun = Begun {
+        tenant: tenant.clone(),
+        user,
+        size_limit: config.server.max_message_size,
+    };
+    admit::check_header(&begun, arguments.user.as_deref(), &text).map_err(|refusal| {
+        Failure::new(
+            exit::DATA,
+            format!("it would be refused: {}", refusal.reply()),
+        )
+    })?;
     let content = Bytes::from(text);
-    let envelope = Envelope { mail_from: Some(tenant.email.clone()), recipients: recipients.into_iter().map(Recipient::new).collect(), smtputf8: false, ret_full: None, envid: None };
-    let origin = Origin { helo: "preview".to_owned(), peer: "127.0.0.1".to_owned(), protocol: "ESMTP".to_owned(), listener: "preview".to_owned(), login: arguments.user.clone() };
+    let envelope = Envelope {
+        mail_from: Some(tenant.email.clone()),
+        recipients: recipients.into_iter().map(Recipient::new).collect(),
+        smtputf8: false,
+        ret_full: None,
+        envid: None,
+    };
+    let origin = Origin {
+        helo: "preview".to_owned(),
+        peer: "127.0.0.1".to_owned(),
+        protocol: "ESMTP".to_owned(),
+        listener: "preview".to_owned(),
+        login: arguments.user.clone(),
+    };
     let stored = Stored {
         seq: 0,
         id: MessageId::fresh(),
@@ -81,16 +120,43 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode, Fa
         warned: false,
     };
     let secrets = app::open_secrets(config)?;
-    let capabilities = if arguments.seven_bit { Capabilities::default() } else { Capabilities::unlimited() };
+    let capabilities = if arguments.seven_bit {
+        Capabilities::default()
+    } else {
+        Capabilities::unlimited()
+    };
     let open = stored.open_recipients();
-    let done = prepare_for(tenant, &route, &stored, &content, &open, &config.server.hostname, &secrets, &capabilities, false).map_err(|e| Failure::new(exit::DATA, e.to_string()))?;
+    let done = prepare_for(
+        tenant,
+        &route,
+        &stored,
+        &content,
+        &open,
+        &config.server.hostname,
+        &secrets,
+        &capabilities,
+        false,
+    )
+    .map_err(|e| Failure::new(exit::DATA, e.to_string()))?;
     for (_, error) in &done.refused {
         eprintln!("postbote: {error}");
     }
-    let Some(prepared) = done.prepared else { return Err(Failure::new(exit::DATA, "no recipient can be reached")) };
+    let Some(prepared) = done.prepared else {
+        return Err(Failure::new(exit::DATA, "no recipient can be reached"));
+    };
     if arguments.explain {
-        eprintln!("route: {} ({})", route.key(tenant), route.upstream().describe());
-        eprintln!("MAIL FROM:<{}>", prepared.mail_from().map(ToString::to_string).unwrap_or_default());
+        eprintln!(
+            "route: {} ({})",
+            route.key(tenant),
+            route.upstream().describe()
+        );
+        eprintln!(
+            "MAIL FROM:<{}>",
+            prepared
+                .mail_from()
+                .map(ToString::to_string)
+                .unwrap_or_default()
+        );
         for recipient in prepared.recipients() {
             eprintln!("RCPT TO:<{}>", recipient.address);
         }
@@ -103,15 +169,26 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode, Fa
             eprintln!("DKIM: keys with when = \"auto\" do not sign, the provider signs itself");
         }
         if matches!(route.upstream().as_ref(), Upstream::Smtp(_)) && !arguments.seven_bit {
-            eprintln!("body: shown for a server with 8BITMIME; --seven-bit shows it for one without");
+            eprintln!(
+                "body: shown for a server with 8BITMIME; --seven-bit shows it for one without"
+            );
         }
     }
     let mut out = std::io::stdout().lock();
-    out.write_all(prepared.head()).and_then(|()| out.write_all(prepared.body())).and_then(|()| out.flush()).map_err(|e| Failure::new(exit::CANNOT_CREATE, e.to_string()))?;
+    out.write_all(prepared.head())
+        .and_then(|()| out.write_all(prepared.body()))
+        .and_then(|()| out.flush())
+        .map_err(|e| Failure::new(exit::CANNOT_CREATE, e.to_string()))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Addresses that a person typed.
 pub(super) fn addresses(texts: &[String]) -> Result<Vec<Address>, Failure> {
-    texts.iter().map(|text| Address::parse(text).map_err(|e| Failure::new(exit::DATA, format!("{text:?} is not an address: {e}")))).collect()
+    texts
+        .iter()
+        .map(|text| {
+            Address::parse(text)
+                .map_err(|e| Failure::new(exit::DATA, format!("{text:?} is not an address: {e}")))
+        })
+        .collect()
 }

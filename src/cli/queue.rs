@@ -77,16 +77,32 @@ impl Which {
         if let Some(state) = &self.state
             && State::from_word(state).is_none_or(|s| s == State::Done)
         {
-            let known: Vec<&str> = STATES.iter().map(|(_, word)| *word).filter(|w| *w != "done").collect();
-            return Err(Failure::new(exit::USAGE, format!("--state: found {state:?}; allowed: {}", known.join(", "))));
+            let known: Vec<&str> = STATES
+                .iter()
+                .map(|(_, word)| *word)
+                .filter(|w| *w != "done")
+                .collect();
+            return Err(Failure::new(
+                exit::USAGE,
+                format!("--state: found {state:?}; allowed: {}", known.join(", ")),
+            ));
         }
-        Ok(Filter { ids: self.ids, tenant: self.tenant, state: self.state })
+        Ok(Filter {
+            ids: self.ids,
+            tenant: self.tenant,
+            state: self.state,
+        })
     }
 
     fn filter_for_change(self, what: &str) -> Result<Filter, Failure> {
         let filter = self.filter()?;
         if filter == Filter::default() {
-            return Err(Failure::new(exit::USAGE, format!("queue {what} needs ids, --tenant or --state, so that nothing is changed by accident")));
+            return Err(Failure::new(
+                exit::USAGE,
+                format!(
+                    "queue {what} needs ids, --tenant or --state, so that nothing is changed by accident"
+                ),
+            ));
         }
         Ok(filter)
     }
@@ -96,19 +112,37 @@ pub(super) fn run(config: &Config, command: Command) -> Result<ExitCode, Failure
     match command {
         Command::List { which, json } => list(config, which.filter()?, json),
         Command::Show { id, json } => show(config, &id, json),
-        Command::Retry { which } => operate(config, Action::Retry, which.filter_for_change("retry")?),
+        Command::Retry { which } => {
+            operate(config, Action::Retry, which.filter_for_change("retry")?)
+        }
         Command::Hold { which } => operate(config, Action::Hold, which.filter_for_change("hold")?),
-        Command::Release { which } => operate(config, Action::Release, which.filter_for_change("release")?),
-        Command::Remove { which } => operate(config, Action::Remove, which.filter_for_change("remove")?),
-        Command::Bounce { which } => operate(config, Action::Bounce, which.filter_for_change("bounce")?),
+        Command::Release { which } => {
+            operate(config, Action::Release, which.filter_for_change("release")?)
+        }
+        Command::Remove { which } => {
+            operate(config, Action::Remove, which.filter_for_change("remove")?)
+        }
+        Command::Bounce { which } => {
+            operate(config, Action::Bounce, which.filter_for_change("bounce")?)
+        }
     }
 }
 
 /// Asks the running server; `None`: none is running.
 fn ask(config: &Config, request: &Request) -> Result<Option<Value>, Failure> {
     let answer = control::ask(&config.server.data_dir, request).map_err(|e| {
-        let code = if e.kind() == std::io::ErrorKind::PermissionDenied { exit::NOT_PERMITTED } else { exit::UNAVAILABLE };
-        Failure::new(code, format!("the server cannot be asked over {}: {e}; run as the server's user", control::path(&config.server.data_dir).display()))
+        let code = if e.kind() == std::io::ErrorKind::PermissionDenied {
+            exit::NOT_PERMITTED
+        } else {
+            exit::UNAVAILABLE
+        };
+        Failure::new(
+            code,
+            format!(
+                "the server cannot be asked over {}: {e}; run as the server's user",
+                control::path(&config.server.data_dir).display()
+            ),
+        )
     })?;
     match answer {
         None => Ok(None),
@@ -120,9 +154,17 @@ fn ask(config: &Config, request: &Request) -> Result<Option<Value>, Failure> {
 }
 
 fn list(config: &Config, filter: Filter, json: bool) -> Result<ExitCode, Failure> {
-    let list = match ask(config, &Request::List { filter: filter.clone() })? {
+    let list = match ask(
+        config,
+        &Request::List {
+            filter: filter.clone(),
+        },
+    )? {
         Some(value) => value.as_array().cloned().unwrap_or_default(),
-        None => app::open_stopped(config)?.spool.list(&filter, &NoOverlay).map_err(Failure::from)?,
+        None => app::open_stopped(config)?
+            .spool
+            .list(&filter, &NoOverlay)
+            .map_err(Failure::from)?,
     };
     if json {
         println!("{}", Value::Array(list));
@@ -130,11 +172,30 @@ fn list(config: &Config, filter: Filter, json: bool) -> Result<ExitCode, Failure
     }
     let text = |value: &Value, key: &str| value[key].as_str().unwrap_or("-").to_owned();
     for message in &list {
-        let to: Vec<&str> = message["to"].as_array().into_iter().flatten().filter(|r| r["state"] != "sent").filter_map(|r| r["address"].as_str()).collect();
-        println!("{}  {:<9}  {:<12}  {}  {:>9}  {} -> {}", text(message, "id"), text(message, "state"), text(message, "tenant"), text(message, "accepted"), message["size"], text(message, "from"), to.join(" "));
+        let to: Vec<&str> = message["to"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|r| r["state"] != "sent")
+            .filter_map(|r| r["address"].as_str())
+            .collect();
+        println!(
+            "{}  {:<9}  {:<12}  {}  {:>9}  {} -> {}",
+            text(message, "id"),
+            text(message, "state"),
+            text(message, "tenant"),
+            text(message, "accepted"),
+            message["size"],
+            text(message, "from"),
+            to.join(" ")
+        );
         let reason = text(message, "reason");
         if !reason.is_empty() {
-            println!("                  {reason} (next: {}, attempts: {})", text(message, "next"), message["attempts"]);
+            println!(
+                "                  {reason} (next: {}, attempts: {})",
+                text(message, "next"),
+                message["attempts"]
+            );
         }
     }
     eprintln!("{} messages", list.len());
@@ -144,32 +205,61 @@ fn list(config: &Config, filter: Filter, json: bool) -> Result<ExitCode, Failure
 fn show(config: &Config, id: &str, json: bool) -> Result<ExitCode, Failure> {
     let found = match ask(config, &Request::Show { id: id.to_owned() })? {
         Some(value) => value,
-        None => app::open_stopped(config)?.spool.show(id, &NoOverlay).map_err(Failure::from)?.unwrap_or(Value::Null),
+        None => app::open_stopped(config)?
+            .spool
+            .show(id, &NoOverlay)
+            .map_err(Failure::from)?
+            .unwrap_or(Value::Null),
     };
     if found.is_null() {
-        return Err(Failure::new(exit::DATA, format!("no message {id:?} waits, has failed or stands in the history")));
+        return Err(Failure::new(
+            exit::DATA,
+            format!("no message {id:?} waits, has failed or stands in the history"),
+        ));
     }
     if json {
         println!("{found}");
         return Ok(ExitCode::SUCCESS);
     }
-    for key in ["id", "tenant", "kind", "state", "from", "accepted", "settled", "next", "attempts", "size", "reason"] {
+    for key in [
+        "id", "tenant", "kind", "state", "from", "accepted", "settled", "next", "attempts", "size",
+        "reason",
+    ] {
         if let Some(value) = found.get(key).filter(|v| !v.is_null()) {
-            println!("{key:<9} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+            println!(
+                "{key:<9} {}",
+                value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), str::to_owned)
+            );
         }
     }
     for recipient in found["to"].as_array().into_iter().flatten() {
-        println!("to        {} {} {}", recipient["address"].as_str().unwrap_or(""), recipient["state"].as_str().unwrap_or(""), recipient["reply"].as_str().unwrap_or(""));
+        println!(
+            "to        {} {} {}",
+            recipient["address"].as_str().unwrap_or(""),
+            recipient["state"].as_str().unwrap_or(""),
+            recipient["reply"].as_str().unwrap_or("")
+        );
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn operate(config: &Config, action: Action, filter: Filter) -> Result<ExitCode, Failure> {
-    let report: Report = match ask(config, &Request::Operate { action, filter: filter.clone() })? {
-        Some(value) => serde_json::from_value(value).map_err(|e| Failure::new(exit::FAILED, e.to_string()))?,
+    let report: Report = match ask(
+        config,
+        &Request::Operate {
+            action,
+            filter: filter.clone(),
+        },
+    )? {
+        Some(value) => {
+            serde_json::from_value(value).map_err(|e| Failure::new(exit::FAILED, e.to_string()))?
+        }
         None => {
             let tools = app::open_stopped(config)?;
-            block_on(app::operate_stopped(&tools, config, action, &filter))?.map_err(Failure::from)?
+            block_on(app::operate_stopped(&tools, config, action, &filter))?
+                .map_err(Failure::from)?
         }
     };
     for id in &report.done {
@@ -179,5 +269,9 @@ fn operate(config: &Config, action: Action, filter: Filter) -> Result<ExitCode, 
         eprintln!("{id}: {reason}");
     }
     eprintln!("{} changed", report.done.len());
-    Ok(if report.refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+    Ok(if report.refused.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(exit::FAILED)
+    })
 }

@@ -18,9 +18,15 @@ pub(super) fn run(path: &Path, format: Format, level: tracing::Level) -> Result<
     }
     let Some(config) = outcome.config else {
         drop(guard);
-        return Err(Failure::new(super::exit::CONFIG, format!("{} has errors; `postbote check` lists them", path.display())));
+        return Err(Failure::new(
+            super::exit::CONFIG,
+            format!("{} has errors; `postbote check` lists them", path.display()),
+        ));
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| Failure::new(71, e.to_string()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new(71, e.to_string()))?;
     let result = runtime.block_on(app::run(path, config));
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     if let Err(failure) = &result {

@@ -67,14 +67,22 @@ pub(super) fn run(path: &Path, command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::List { json } => list(&load()?, json),
         Command::Show { tenant, json } => show(&load()?, &tenant, json),
-        Command::Add { tenant, email, name, host } => add(path, &tenant, &email, name, host),
+        Command::Add {
+            tenant,
+            email,
+            name,
+            host,
+        } => add(path, &tenant, &email, name, host),
         Command::Reset { tenant } => reset(&load()?, &tenant),
     }
 }
 
 fn route_of(config: &Config, tenant: &Tenant) -> (String, String) {
     match first_choice(tenant, config.directory.system()) {
-        Ok(route) => (route.key(tenant).word().to_owned(), route.upstream().describe()),
+        Ok(route) => (
+            route.key(tenant).word().to_owned(),
+            route.upstream().describe(),
+        ),
         Err(error) => ("none".to_owned(), error.to_string()),
     }
 }
@@ -86,7 +94,10 @@ fn list(config: &Config, json: bool) -> Result<ExitCode, Failure> {
         if json {
             items.push(serde_json::json!({"id": tenant.id.as_str(), "name": tenant.name, "email": tenant.email.as_str(), "route": route, "upstream": upstream}));
         } else {
-            println!("{:<20}  {:<28}  {:<30}  {route}: {upstream}", tenant.id, tenant.name, tenant.email);
+            println!(
+                "{:<20}  {:<28}  {:<30}  {route}: {upstream}",
+                tenant.id, tenant.name, tenant.email
+            );
         }
     }
     if json {
@@ -143,7 +154,11 @@ fn show(config: &Config, id: &str, json: bool) -> Result<ExitCode, Failure> {
             let text = match value {
                 serde_json::Value::Null => continue,
                 serde_json::Value::String(text) => text.clone(),
-                serde_json::Value::Array(items) => items.iter().filter_map(|v| v.as_str()).collect::<Vec<_>>().join(", "),
+                serde_json::Value::Array(items) => items
+                    .iter()
+                    .filter_map(|v| v.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", "),
                 other => other.to_string(),
             };
             println!("{key:<17} {text}");
@@ -161,26 +176,59 @@ struct Found {
 
 fn recognise(domain: &str) -> Found {
     if let Some(provider) = providers::by_domain(domain) {
-        return Found { provider: Some(provider), mx: None, how: format!("recognised by the domain {domain}") };
+        return Found {
+            provider: Some(provider),
+            mx: None,
+            how: format!("recognised by the domain {domain}"),
+        };
     }
-    let hosts = block_on(async { tokio::time::timeout(DNS_LIMIT, mail_exchangers(domain)).await.unwrap_or_default() }).unwrap_or_default();
+    let hosts = block_on(async {
+        tokio::time::timeout(DNS_LIMIT, mail_exchangers(domain))
+            .await
+            .unwrap_or_default()
+    })
+    .unwrap_or_default();
     match hosts.first() {
-        None => Found { provider: None, mx: None, how: format!("the name service gave no mail server for {domain}") },
-        Some(host) if providers::is_gateway(host) => Found { provider: None, mx: None, how: format!("the mail server {host} is a filter in front of the real one") },
-        Some(host) => Found { provider: providers::by_mx(host), mx: Some(host.clone()), how: format!("by the mail server {host}") },
+        None => Found {
+            provider: None,
+            mx: None,
+            how: format!("the name service gave no mail server for {domain}"),
+        },
+        Some(host) if providers::is_gateway(host) => Found {
+            provider: None,
+            mx: None,
+            how: format!("the mail server {host} is a filter in front of the real one"),
+        },
+        Some(host) => Found {
+            provider: providers::by_mx(host),
+            mx: Some(host.clone()),
+            how: format!("by the mail server {host}"),
+        },
     }
 }
 
 /// MX hosts, best first.
 async fn mail_exchangers(domain: &str) -> Vec<String> {
-    let Ok(builder) = TokioResolver::builder_tokio() else { return Vec::new() };
-    let Ok(resolver) = builder.build() else { return Vec::new() };
-    let Ok(lookup) = resolver.mx_lookup(format!("{domain}.")).await else { return Vec::new() };
+    let Ok(builder) = TokioResolver::builder_tokio() else {
+        return Vec::new();
+    };
+    let Ok(resolver) = builder.build() else {
+        return Vec::new();
+    };
+    let Ok(lookup) = resolver.mx_lookup(format!("{domain}.")).await else {
+        return Vec::new();
+    };
     let mut found: Vec<(u16, String)> = lookup
         .answers()
         .iter()
         .filter_map(|record| match &record.data {
-            RData::MX(mx) => Some((mx.preference, mx.exchange.to_ascii().trim_end_matches('.').to_ascii_lowercase())),
+            RData::MX(mx) => Some((
+                mx.preference,
+                mx.exchange
+                    .to_ascii()
+                    .trim_end_matches('.')
+                    .to_ascii_lowercase(),
+            )),
             _ => None,
         })
         .collect();
@@ -188,35 +236,76 @@ async fn mail_exchangers(domain: &str) -> Vec<String> {
     found.into_iter().map(|(_, host)| host).collect()
 }
 
-fn add(path: &Path, id: &str, email: &str, name: Option<String>, host: Option<String>) -> Result<ExitCode, Failure> {
-    let id = TenantId::parse(id).ok_or_else(|| Failure::new(exit::DATA, format!("found the id {id:?}; allowed: letters a-z, digits and -, at most 63")))?;
-    let email = Address::parse(email).map_err(|e| Failure::new(exit::DATA, format!("{email:?} is not an address: {e}")))?;
-    let outcome = config::load(path);
-    let tenants_dir = outcome.config.as_ref().map(|c| c.server.tenants_dir.clone()).ok_or_else(|| {
-        for problem in &outcome.problems {
-            eprintln!("{problem}");
-        }
-        Failure::new(exit::CONFIG, format!("{} has errors", path.display()))
+fn add(
+    path: &Path,
+    id: &str,
+    email: &str,
+    name: Option<String>,
+    host: Option<String>,
+) -> Result<ExitCode, Failure> {
+    let id = TenantId::parse(id).ok_or_else(|| {
+        Failure::new(
+            exit::DATA,
+            format!("found the id {id:?}; allowed: letters a-z, digits and -, at most 63"),
+        )
     })?;
-    let language = outcome.config.as_ref().map_or(config::Language::De, |c| c.server.language);
+    let email = Address::parse(email)
+        .map_err(|e| Failure::new(exit::DATA, format!("{email:?} is not an address: {e}")))?;
+    let outcome = config::load(path);
+    let tenants_dir = outcome
+        .config
+        .as_ref()
+        .map(|c| c.server.tenants_dir.clone())
+        .ok_or_else(|| {
+            for problem in &outcome.problems {
+                eprintln!("{problem}");
+            }
+            Failure::new(exit::CONFIG, format!("{} has errors", path.display()))
+        })?;
+    let language = outcome
+        .config
+        .as_ref()
+        .map_or(config::Language::De, |c| c.server.language);
     let file = tenants_dir.join(format!("{id}.toml"));
     let found = match &host {
-        Some(host) => Found { provider: None, mx: None, how: format!("the host {host} was named") },
+        Some(host) => Found {
+            provider: None,
+            mx: None,
+            how: format!("the host {host} was named"),
+        },
         None => recognise(&email.ascii_domain()),
     };
-    let text = tenant_file(&id, &email, name.as_deref(), &found, host.as_deref(), language);
+    let text = tenant_file(
+        &id,
+        &email,
+        name.as_deref(),
+        &found,
+        host.as_deref(),
+        language,
+    );
     create(&file, &text)?;
     println!("{}", file.display());
-    eprintln!("{}: {}", found.provider.map_or("provider unknown", |p| p.name), found.how);
+    eprintln!(
+        "{}: {}",
+        found.provider.map_or("provider unknown", |p| p.name),
+        found.how
+    );
     if let Some(provider) = found.provider {
         eprintln!("{}", provider.hint.get(language));
     }
-    eprintln!("next: postbote vault set {id}-smtp; postbote test {id} --to somebody@elsewhere.example");
+    eprintln!(
+        "next: postbote vault set {id}-smtp; postbote test {id} --to somebody@elsewhere.example"
+    );
     Ok(ExitCode::SUCCESS)
 }
 
 fn create(file: &PathBuf, text: &str) -> Result<(), Failure> {
-    let failed = |e: std::io::Error| Failure::new(exit::CANNOT_CREATE, format!("{} cannot be made: {e}", file.display()));
+    let failed = |e: std::io::Error| {
+        Failure::new(
+            exit::CANNOT_CREATE,
+            format!("{} cannot be made: {e}", file.display()),
+        )
+    };
     if let Some(directory) = file.parent() {
         std::fs::create_dir_all(directory).map_err(failed)?;
     }
@@ -227,7 +316,10 @@ fn create(file: &PathBuf, text: &str) -> Result<(), Failure> {
             failed(e)
         }
     })?;
-    opened.write_all(text.as_bytes()).and_then(|()| opened.sync_all()).map_err(failed)
+    opened
+        .write_all(text.as_bytes())
+        .and_then(|()| opened.sync_all())
+        .map_err(failed)
 }
 
 /// A TOML string.
@@ -235,11 +327,27 @@ fn quoted(text: &str) -> String {
     toml_edit::Value::from(text).to_string().trim().to_owned()
 }
 
-fn tenant_file(id: &TenantId, email: &Address, name: Option<&str>, found: &Found, host: Option<&str>, language: config::Language) -> String {
-    let name = name.map_or_else(|| email.domain().split('.').next().unwrap_or("").to_owned(), str::to_owned);
-    let mut out = format!("# Tenant {id}. Every key: postbote check --schema tenant\nname = {}          # default sender name\nemail = {}    # default From, Reply-To and return path\n\n", quoted(&name), quoted(email.as_str()));
+fn tenant_file(
+    id: &TenantId,
+    email: &Address,
+    name: Option<&str>,
+    found: &Found,
+    host: Option<&str>,
+    language: config::Language,
+) -> String {
+    let name = name.map_or_else(
+        || email.domain().split('.').next().unwrap_or("").to_owned(),
+        str::to_owned,
+    );
+    let mut out = format!(
+        "# Tenant {id}. Every key: postbote check --schema tenant\nname = {}          # default sender name\nemail = {}    # default From, Reply-To and return path\n\n",
+        quoted(&name),
+        quoted(email.as_str())
+    );
     let provider = found.provider;
-    let known_host = host.map(str::to_owned).or_else(|| provider.and_then(|p| p.host.name(&email.ascii_domain(), found.mx.as_deref())));
+    let known_host = host
+        .map(str::to_owned)
+        .or_else(|| provider.and_then(|p| p.host.name(&email.ascii_domain(), found.mx.as_deref())));
     if let Some(provider) = provider {
         out.push_str(&format!("# {}, {}\n", provider.name, found.how));
         out.push_str(&comment(provider.hint.get(language)));
@@ -255,15 +363,24 @@ fn tenant_file(id: &TenantId, email: &Address, name: Option<&str>, found: &Found
     out.push_str("[upstream]\n");
     match (&known_host, provider.map(|p| &p.host)) {
         (Some(host), _) => out.push_str(&format!("host = {}\n", quoted(host))),
-        (None, Some(Host::Ask) | None) => out.push_str(&format!("host = {}    # to be checked\n", quoted(&format!("smtp.{}", email.ascii_domain())))),
-        (None, Some(Host::Fixed(_) | Host::MxHost | Host::Domain(_))) => out.push_str(&format!("host = {}    # to be checked\n", quoted(&format!("mail.{}", email.ascii_domain())))),
+        (None, Some(Host::Ask) | None) => out.push_str(&format!(
+            "host = {}    # to be checked\n",
+            quoted(&format!("smtp.{}", email.ascii_domain()))
+        )),
+        (None, Some(Host::Fixed(_) | Host::MxHost | Host::Domain(_))) => out.push_str(&format!(
+            "host = {}    # to be checked\n",
+            quoted(&format!("mail.{}", email.ascii_domain()))
+        )),
     }
-    let (encryption, port) = provider.map_or((Encryption::Starttls, 587), |p| (p.encryption, p.port));
+    let (encryption, port) =
+        provider.map_or((Encryption::Starttls, 587), |p| (p.encryption, p.port));
     let word = match encryption {
         Encryption::Starttls => "starttls",
         Encryption::Tls => "tls",
     };
-    out.push_str(&format!("encryption = \"{word}\"    # starttls | tls\nport = {port}\n"));
+    out.push_str(&format!(
+        "encryption = \"{word}\"    # starttls | tls\nport = {port}\n"
+    ));
     if let Some((encryption, port)) = provider.and_then(|p| p.alternative) {
         let word = match encryption {
             Encryption::Starttls => "starttls",
@@ -280,9 +397,15 @@ fn tenant_file(id: &TenantId, email: &Address, name: Option<&str>, found: &Found
         Some(Login::Address) | None => email.to_string(),
     };
     out.push_str(&format!("username = {}\npassword = {{ vault = \"{id}-smtp\" }}    # postbote vault set {id}-smtp\n\n", quoted(&username)));
-    out.push_str(&format!("# Sign with DKIM: postbote dkim new {id} --domain {} --selector pb1\n", email.ascii_domain()));
+    out.push_str(&format!(
+        "# Sign with DKIM: postbote dkim new {id} --domain {} --selector pb1\n",
+        email.ascii_domain()
+    ));
     if let Some(spf) = provider.and_then(|p| p.spf) {
-        out.push_str(&format!("# SPF of {}: its record should have: {spf}\n", email.ascii_domain()));
+        out.push_str(&format!(
+            "# SPF of {}: its record should have: {spf}\n",
+            email.ascii_domain()
+        ));
     }
     out
 }
@@ -293,20 +416,32 @@ fn comment(text: &str) -> String {
 
 fn reset(config: &Config, id: &str) -> Result<ExitCode, Failure> {
     let tenant = tenant_of(config, id)?;
-    let file = config.server.tenants_dir.join(format!("{}.toml", tenant.id));
-    let failed = |e: &dyn std::fmt::Display| Failure::new(exit::CANNOT_CREATE, format!("{}: {e}", file.display()));
+    let file = config
+        .server
+        .tenants_dir
+        .join(format!("{}.toml", tenant.id));
+    let failed = |e: &dyn std::fmt::Display| {
+        Failure::new(exit::CANNOT_CREATE, format!("{}: {e}", file.display()))
+    };
     let text = std::fs::read_to_string(&file).map_err(|e| failed(&e))?;
-    let mut document: toml_edit::DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| failed(&e))?;
+    let mut document: toml_edit::DocumentMut =
+        text.parse().map_err(|e: toml_edit::TomlError| failed(&e))?;
     if document.remove("upstream").is_none() {
         eprintln!("tenant {id} has no upstream of its own; nothing to discard");
         return Ok(ExitCode::SUCCESS);
     }
     write_durably(&file, document.to_string().as_bytes()).map_err(|e| failed(&e))?;
     let after = config::load(&config.path);
-    let route = after.config.as_ref().and_then(|c| TenantId::parse(id).and_then(|id| c.directory.tenant(&id).map(|t| route_of(c, t))));
+    let route = after.config.as_ref().and_then(|c| {
+        TenantId::parse(id).and_then(|id| c.directory.tenant(&id).map(|t| route_of(c, t)))
+    });
     match route {
-        Some((word, upstream)) if word != "none" => eprintln!("tenant {id} now uses the {word} relay: {upstream}"),
-        _ => eprintln!("tenant {id} has no route now: mail is refused and waiting mail is kept; add [upstream] or allow the system relay"),
+        Some((word, upstream)) if word != "none" => {
+            eprintln!("tenant {id} now uses the {word} relay: {upstream}")
+        }
+        _ => eprintln!(
+            "tenant {id} has no route now: mail is refused and waiting mail is kept; add [upstream] or allow the system relay"
+        ),
     }
     Ok(ExitCode::SUCCESS)
 }

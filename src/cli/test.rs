@@ -38,7 +38,9 @@ pub struct Arguments {
 struct NoHook;
 
 impl DotHook for NoHook {
-    fn before_content(&self) -> std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
+    fn before_content(
+        &self,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
         Box::pin(async { Ok(()) })
     }
 }
@@ -46,14 +48,36 @@ impl DotHook for NoHook {
 pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode, Failure> {
     let tenant = tenant_of(config, &arguments.tenant)?;
     let language = config.server.language;
-    let one = |text: &Option<String>| text.as_ref().map(|t| addresses(std::slice::from_ref(t)).map(|mut a| a.remove(0))).transpose();
+    let one = |text: &Option<String>| {
+        text.as_ref()
+            .map(|t| addresses(std::slice::from_ref(t)).map(|mut a| a.remove(0)))
+            .transpose()
+    };
     let to = one(&arguments.to)?.unwrap_or_else(|| tenant.email.clone());
     let from = one(&arguments.from)?;
-    let route = first_choice(tenant, config.directory.system()).map_err(|e| Failure::new(exit::CONFIG, format!("{e}; add [upstream] to {}/{}.toml, or allow the system relay", config.server.tenants_dir.display(), tenant.id)))?;
+    let route = first_choice(tenant, config.directory.system()).map_err(|e| {
+        Failure::new(
+            exit::CONFIG,
+            format!(
+                "{e}; add [upstream] to {}/{}.toml, or allow the system relay",
+                config.server.tenants_dir.display(),
+                tenant.id
+            ),
+        )
+    })?;
     if config.server.sending != Sending::On {
-        eprintln!("{}", say(language, "Hinweis: server.sending steht nicht auf \"on\"; die Testmail geht trotzdem hinaus.", "Note: server.sending is not \"on\"; the test mail leaves all the same."));
+        eprintln!(
+            "{}",
+            say(
+                language,
+                "Hinweis: server.sending steht nicht auf \"on\"; die Testmail geht trotzdem hinaus.",
+                "Note: server.sending is not \"on\"; the test mail leaves all the same."
+            )
+        );
     }
-    let sender = from.clone().unwrap_or_else(|| tenant.sender.address.clone());
+    let sender = from
+        .clone()
+        .unwrap_or_else(|| tenant.sender.address.clone());
     if sender.same_permission(&to) {
         eprintln!(
             "{}",
@@ -66,9 +90,27 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode, Fa
     }
     let secrets = app::open_secrets(config)?;
     let transcript = Transcript::recording();
-    let context = app::transport_context(config, secrets, String::new(), Timeouts::TEST, transcript.clone());
-    println!("{}: {} ({})", say(language, "Weg", "Route"), route.key(tenant), route.upstream().describe());
-    let result = block_on(deliver(config, tenant, &route, &context, &to, from.as_ref()))?;
+    let context = app::transport_context(
+        config,
+        secrets,
+        String::new(),
+        Timeouts::TEST,
+        transcript.clone(),
+    );
+    println!(
+        "{}: {} ({})",
+        say(language, "Weg", "Route"),
+        route.key(tenant),
+        route.upstream().describe()
+    );
+    let result = block_on(deliver(
+        config,
+        tenant,
+        &route,
+        &context,
+        &to,
+        from.as_ref(),
+    ))?;
     for line in transcript.lines() {
         println!("{line}");
     }
@@ -76,9 +118,18 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode, Fa
     report(config, tenant, &to, &route, result)
 }
 
-async fn deliver(config: &Config, tenant: &Tenant, route: &Route, context: &Context, to: &Address, from: Option<&Address>) -> Result<(Vec<RecipientResult>, Option<String>), Box<Failed>> {
+async fn deliver(
+    config: &Config,
+    tenant: &Tenant,
+    route: &Route,
+    context: &Context,
+    to: &Address,
+    from: Option<&Address>,
+) -> Result<(Vec<RecipientResult>, Option<String>), Box<Failed>> {
     let stored = message(config, tenant, to, from);
-    let Content::Memory(content) = stored.content.clone() else { return Ok((Vec::new(), None)) };
+    let Content::Memory(content) = stored.content.clone() else {
+        return Ok((Vec::new(), None));
+    };
     let prepare = |capabilities: &Capabilities| -> Result<Preparation, Box<Failed>> {
         // With --from the tenant's rules step back: it is a test whether the server takes it.
         let mut tenant_rules = None;
@@ -86,22 +137,46 @@ async fn deliver(config: &Config, tenant: &Tenant, route: &Route, context: &Cont
             tenant_rules = Some(with_sender(tenant, from));
         }
         let tenant = tenant_rules.as_ref().unwrap_or(tenant);
-        prepare_for(tenant, route, &stored, &content, &[0], &config.server.hostname, &context.secrets, capabilities, false).map_err(|e| Box::new(Failed::of_prepare(&e)))
+        prepare_for(
+            tenant,
+            route,
+            &stored,
+            &content,
+            &[0],
+            &config.server.hostname,
+            &context.secrets,
+            capabilities,
+            false,
+        )
+        .map_err(|e| Box::new(Failed::of_prepare(&e)))
     };
-    let refused = |done: &Preparation| done.refused.first().map(|(_, e)| Box::new(Failed::of_prepare(e)));
+    let refused = |done: &Preparation| {
+        done.refused
+            .first()
+            .map(|(_, e)| Box::new(Failed::of_prepare(e)))
+    };
     match route.upstream().as_ref() {
         Upstream::Capture(directory) => {
             let done = prepare(&Capabilities::unlimited())?;
             match done.prepared {
-                Some(prepared) => Ok((capture::deliver(&directory.join(tenant.id.as_str()), stored.id, &prepared), None)),
+                Some(prepared) => Ok((
+                    capture::deliver(&directory.join(tenant.id.as_str()), stored.id, &prepared),
+                    None,
+                )),
                 None => refused(&done).map_or(Ok((Vec::new(), None)), Err),
             }
         }
         Upstream::Smtp(settings) => {
-            let mut connection = Connection::open(settings, context).await.map_err(Box::new)?;
-            let pin = connection.server_key.map(|k| format!("sha256/{}", crate::smtp::sasl::encode(&k)));
+            let mut connection = Connection::open(settings, context)
+                .await
+                .map_err(Box::new)?;
+            let pin = connection
+                .server_key
+                .map(|k| format!("sha256/{}", crate::smtp::sasl::encode(&k)));
             let done = prepare(&connection.capabilities)?;
-            let Some(prepared) = &done.prepared else { return refused(&done).map_or(Ok((Vec::new(), pin)), Err) };
+            let Some(prepared) = &done.prepared else {
+                return refused(&done).map_or(Ok((Vec::new(), pin)), Err);
+            };
             let sent = connection.send(prepared, &NoHook).await;
             if sent.reusable {
                 connection.quit().await;
@@ -121,7 +196,11 @@ fn with_sender(tenant: &Tenant, from: &Address) -> Tenant {
         networks: Vec::new(),
         support_address: None,
         upstream: tenant.upstream.clone(),
-        sender: crate::tenant::SenderRules { address: from.clone(), return_path: None, ..tenant.sender.clone() },
+        sender: crate::tenant::SenderRules {
+            address: from.clone(),
+            return_path: None,
+            ..tenant.sender.clone()
+        },
         users: Vec::new(),
         dkim: Vec::new(),
         notices: Vec::new(),
@@ -130,7 +209,11 @@ fn with_sender(tenant: &Tenant, from: &Address) -> Tenant {
 }
 
 fn message(config: &Config, tenant: &Tenant, to: &Address, from: Option<&Address>) -> Stored {
-    let subject = say(tenant.language, "Testmail von Postbote", "Test mail from Postbote");
+    let subject = say(
+        tenant.language,
+        "Testmail von Postbote",
+        "Test mail from Postbote",
+    );
     let body = say(
         tenant.language,
         "Diese Mail wurde mit \"postbote test\" verschickt. Wenn Sie sie lesen, funktioniert der Versand.",
@@ -145,7 +228,13 @@ fn message(config: &Config, tenant: &Tenant, to: &Address, from: Option<&Address
         tenant.id,
         config.server.hostname
     );
-    let envelope = Envelope { mail_from: Some(tenant.email.clone()), recipients: vec![Recipient::new(to.clone())], smtputf8: false, ret_full: None, envid: None };
+    let envelope = Envelope {
+        mail_from: Some(tenant.email.clone()),
+        recipients: vec![Recipient::new(to.clone())],
+        smtputf8: false,
+        ret_full: None,
+        envid: None,
+    };
     Stored {
         seq: 0,
         id: MessageId::fresh(),
@@ -167,18 +256,49 @@ fn message(config: &Config, tenant: &Tenant, to: &Address, from: Option<&Address
     }
 }
 
-fn report(config: &Config, tenant: &Tenant, to: &Address, route: &Route, result: Result<(Vec<RecipientResult>, Option<String>), Box<Failed>>) -> Result<ExitCode, Failure> {
+fn report(
+    config: &Config,
+    tenant: &Tenant,
+    to: &Address,
+    route: &Route,
+    result: Result<(Vec<RecipientResult>, Option<String>), Box<Failed>>,
+) -> Result<ExitCode, Failure> {
     let language = config.server.language;
     let failure = match result {
         Ok((results, pin)) => match results.into_iter().next().map(|r| r.result) {
             Some(Ok(accepted)) => {
-                println!("{}: {to}: {}", say(language, "Angenommen", "Accepted"), accepted.reply);
-                println!("{}", say(language, "Der Server hat die Testmail angenommen. Bitte sehen Sie im Postfach des Empfängers nach, auch im Spam-Ordner.", "The server has taken the test mail. Please look into the recipient's mailbox, the spam folder too."));
+                println!(
+                    "{}: {to}: {}",
+                    say(language, "Angenommen", "Accepted"),
+                    accepted.reply
+                );
+                println!(
+                    "{}",
+                    say(
+                        language,
+                        "Der Server hat die Testmail angenommen. Bitte sehen Sie im Postfach des Empfängers nach, auch im Spam-Ordner.",
+                        "The server has taken the test mail. Please look into the recipient's mailbox, the spam folder too."
+                    )
+                );
                 if let Some(pin) = pin {
-                    println!("{}: {pin}", say(language, "Schlüssel des Servers (für pins)", "Key of the server (for pins)"));
+                    println!(
+                        "{}: {pin}",
+                        say(
+                            language,
+                            "Schlüssel des Servers (für pins)",
+                            "Key of the server (for pins)"
+                        )
+                    );
                 }
                 if tenant.dkim.is_empty() && !route.upstream().signs_itself() {
-                    println!("{}", say(language, "Hinweis: Die Mail ist nicht mit DKIM signiert (postbote dkim new …).", "Note: the mail is not signed with DKIM (postbote dkim new …)."));
+                    println!(
+                        "{}",
+                        say(
+                            language,
+                            "Hinweis: Die Mail ist nicht mit DKIM signiert (postbote dkim new …).",
+                            "Note: the mail is not signed with DKIM (postbote dkim new …)."
+                        )
+                    );
                 }
                 return Ok(ExitCode::SUCCESS);
             }
@@ -188,9 +308,21 @@ fn report(config: &Config, tenant: &Tenant, to: &Address, route: &Route, result:
         Err(failure) => *failure,
     };
     let stage = stage_name(failure.stage);
-    println!("{}: {} ({stage}): {failure}", say(language, "Fehlgeschlagen", "Failed"), to);
-    println!("{}: {}", say(language, "Ursache", "Cause"), failure.meaning.cause.get(language));
-    println!("{}: {}", say(language, "Abhilfe", "Remedy"), failure.meaning.remedy.get(language));
+    println!(
+        "{}: {} ({stage}): {failure}",
+        say(language, "Fehlgeschlagen", "Failed"),
+        to
+    );
+    println!(
+        "{}: {}",
+        say(language, "Ursache", "Cause"),
+        failure.meaning.cause.get(language)
+    );
+    println!(
+        "{}: {}",
+        say(language, "Abhilfe", "Remedy"),
+        failure.meaning.remedy.get(language)
+    );
     Ok(ExitCode::from(exit::FAILED))
 }
 

@@ -39,7 +39,10 @@ pub(super) fn run(path: &Path, command: Command) -> Result<ExitCode, Failure> {
         for problem in outcome.problems {
             eprintln!("{problem}");
         }
-        return Err(Failure::new(exit::CONFIG, format!("{} has errors", path.display())));
+        return Err(Failure::new(
+            exit::CONFIG,
+            format!("{} has errors", path.display()),
+        ));
     };
     let secrets = app::open_secrets(&config)?;
     let failed = |e: VaultError| match e {
@@ -50,15 +53,24 @@ pub(super) fn run(path: &Path, command: Command) -> Result<ExitCode, Failure> {
         Command::Set { name } => {
             let value = read_value(&name)?;
             if value.is_empty() {
-                return Err(Failure::new(exit::DATA, "the secret is empty; nothing was stored"));
+                return Err(Failure::new(
+                    exit::DATA,
+                    "the secret is empty; nothing was stored",
+                ));
             }
-            secrets.vault().set(&name, &Secret::new(value)).map_err(failed)?;
+            secrets
+                .vault()
+                .set(&name, &Secret::new(value))
+                .map_err(failed)?;
             eprintln!("stored: {{ vault = \"{name}\" }}");
         }
         Command::List { json } => {
             let list = secrets.vault().list().map_err(failed)?;
             if json {
-                let items: Vec<_> = list.iter().map(|(name, set)| serde_json::json!({"name": name, "set": set})).collect();
+                let items: Vec<_> = list
+                    .iter()
+                    .map(|(name, set)| serde_json::json!({"name": name, "set": set}))
+                    .collect();
                 println!("{}", serde_json::Value::Array(items));
             } else {
                 for (name, set) in list {
@@ -68,7 +80,10 @@ pub(super) fn run(path: &Path, command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Remove { name } => {
             if !secrets.vault().remove(&name).map_err(failed)? {
-                return Err(Failure::new(exit::DATA, format!("there is no secret named {name}")));
+                return Err(Failure::new(
+                    exit::DATA,
+                    format!("there is no secret named {name}"),
+                ));
             }
             eprintln!("removed: {name}");
         }
@@ -77,12 +92,19 @@ pub(super) fn run(path: &Path, command: Command) -> Result<ExitCode, Failure> {
 }
 
 fn read_value(name: &str) -> Result<String, Failure> {
-    let failed = |e: std::io::Error| Failure::new(exit::DATA, format!("the secret cannot be read: {e}"));
+    let failed =
+        |e: std::io::Error| Failure::new(exit::DATA, format!("the secret cannot be read: {e}"));
     if std::io::stdin().is_terminal() {
         return rpassword::prompt_password(format!("{name}: ")).map_err(failed);
     }
     let mut value = String::new();
-    std::io::stdin().take(64 * 1024).read_to_string(&mut value).map_err(failed)?;
+    std::io::stdin()
+        .take(64 * 1024)
+        .read_to_string(&mut value)
+        .map_err(failed)?;
     // One line end is the shell's; a PEM file keeps its others.
-    Ok(value.strip_suffix('\n').map_or(value.as_str(), |v| v.strip_suffix('\r').unwrap_or(v)).to_owned())
+    Ok(value
+        .strip_suffix('\n')
+        .map_or(value.as_str(), |v| v.strip_suffix('\r').unwrap_or(v))
+        .to_owned())
 }

@@ -40,21 +40,51 @@ pub struct Document {
 impl Document {
     /// A document over text that was read from `path`.
     pub fn new(path: &Path, text: String) -> Self {
-        let line_starts = std::iter::once(0).chain(memchr::memchr_iter(b'\n', text.as_bytes()).map(|n| n + 1)).collect();
-        Self { path: path.to_owned(), text, line_starts, problems: RefCell::new(Vec::new()), plain_secret: std::cell::Cell::new(false) }
+        let line_starts = std::iter::once(0)
+            .chain(memchr::memchr_iter(b'\n', text.as_bytes()).map(|n| n + 1))
+            .collect();
+        Self {
+            path: path.to_owned(),
+            text,
+            line_starts,
+            problems: RefCell::new(Vec::new()),
+            plain_secret: std::cell::Cell::new(false),
+        }
     }
 
     /// Reads a file, refusing what cannot be a configuration.
     pub fn read(path: &Path) -> Result<Self, Problem> {
-        let metadata = std::fs::metadata(path).map_err(|e| Problem::of_file(path, format!("that the file cannot be read ({e})"), "create it or name another with --config"))?;
+        let metadata = std::fs::metadata(path).map_err(|e| {
+            Problem::of_file(
+                path,
+                format!("that the file cannot be read ({e})"),
+                "create it or name another with --config",
+            )
+        })?;
         if !metadata.is_file() {
-            return Err(Problem::of_file(path, "something that is not a regular file", "put a TOML file there"));
+            return Err(Problem::of_file(
+                path,
+                "something that is not a regular file",
+                "put a TOML file there",
+            ));
         }
         if metadata.len() > FILE_LIMIT {
-            return Err(Problem::of_file(path, format!("a file of {} octets", metadata.len()), format!("a configuration has at most {FILE_LIMIT}")));
+            return Err(Problem::of_file(
+                path,
+                format!("a file of {} octets", metadata.len()),
+                format!("a configuration has at most {FILE_LIMIT}"),
+            ));
         }
-        let text = std::fs::read(path).map_err(|e| Problem::of_file(path, format!("that the file cannot be read ({e})"), "check its owner and mode"))?;
-        let text = String::from_utf8(text).map_err(|_| Problem::of_file(path, "bytes that are not UTF-8", "save the file as UTF-8"))?;
+        let text = std::fs::read(path).map_err(|e| {
+            Problem::of_file(
+                path,
+                format!("that the file cannot be read ({e})"),
+                "check its owner and mode",
+            )
+        })?;
+        let text = String::from_utf8(text).map_err(|_| {
+            Problem::of_file(path, "bytes that are not UTF-8", "save the file as UTF-8")
+        })?;
         Ok(Self::new(path, text))
     }
 
@@ -70,7 +100,20 @@ impl Document {
 
     /// The directory that relative paths start from.
     pub fn directory(&self) -> PathBuf {
-        self.path.parent().map_or_else(|| PathBuf::from("."), Path::to_owned)
+        self.path
+            .parent()
+            .map_or_else(|| PathBuf::from("."), Path::to_owned)
+    }
+
+    /// A path as written, from the file's directory; `a/../b` becomes `b` where `a` is a plain
+    /// directory, so that messages show short names.
+    pub fn resolve(&self, written: &str) -> PathBuf {
+        let joined = self.directory().join(written);
+        let parent = joined.parent().and_then(|p| p.canonicalize().ok());
+        match (parent, joined.file_name()) {
+            (Some(parent), Some(name)) => parent.join(name),
+            _ => joined,
+        }
     }
 
     /// Parses the text; syntax errors become problems, the rest is still read.
@@ -110,8 +153,19 @@ impl Document {
     }
 
     /// The root as a section, its keys checked against the schema.
-    pub fn root<'a>(&'a self, table: &'a DeTable<'a>, fields: &'static [schema::Field]) -> Section<'a> {
-        Section { document: self, table: Some(table), path: String::new(), span: 0..0, fields }.checked()
+    pub fn root<'a>(
+        &'a self,
+        table: &'a DeTable<'a>,
+        fields: &'static [schema::Field],
+    ) -> Section<'a> {
+        Section {
+            document: self,
+            table: Some(table),
+            path: String::new(),
+            span: 0..0,
+            fields,
+        }
+        .checked()
     }
 }
 
@@ -132,8 +186,18 @@ impl<'a> Section<'a> {
             for key in table.keys() {
                 if !self.fields.iter().any(|f| f.key == key.get_ref().as_ref()) {
                     let known: Vec<&str> = self.fields.iter().map(|f| f.key).collect();
-                    let hint = schema::nearest(key.get_ref(), &known).map_or_else(|| "remove it".to_owned(), |near| format!("did you mean {near}?"));
-                    self.problem(Severity::Error, key.span(), key.get_ref(), "an unknown key".to_owned(), known.join(", "), hint);
+                    let hint = schema::nearest(key.get_ref(), &known).map_or_else(
+                        || "remove it".to_owned(),
+                        |near| format!("did you mean {near}?"),
+                    );
+                    self.problem(
+                        Severity::Error,
+                        key.span(),
+                        key.get_ref(),
+                        "an unknown key".to_owned(),
+                        known.join(", "),
+                        hint,
+                    );
                 }
             }
         }
@@ -156,10 +220,22 @@ impl<'a> Section<'a> {
     }
 
     fn full_key(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        if self.path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.path)
+        }
     }
 
-    fn problem(&self, severity: Severity, span: Range<usize>, key: &str, found: String, allowed: impl Into<String>, hint: impl Into<String>) {
+    fn problem(
+        &self,
+        severity: Severity,
+        span: Range<usize>,
+        key: &str,
+        found: String,
+        allowed: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
         self.document.push(Problem {
             severity,
             file: self.document.path.clone(),
@@ -173,8 +249,14 @@ impl<'a> Section<'a> {
 
     fn field(&self, key: &str) -> &'static schema::Field {
         static MISSING: schema::Field = schema::Field::new("?", Kind::Text, "", "");
-        debug_assert!(self.fields.iter().any(|f| f.key == key), "{key} is not in the schema");
-        self.fields.iter().find(|f| f.key == key).unwrap_or(&MISSING)
+        debug_assert!(
+            self.fields.iter().any(|f| f.key == key),
+            "{key} is not in the schema"
+        );
+        self.fields
+            .iter()
+            .find(|f| f.key == key)
+            .unwrap_or(&MISSING)
     }
 
     fn value(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
@@ -226,26 +308,54 @@ impl<'a> Section<'a> {
             DeValue::Array(_) => "a list".to_owned(),
             DeValue::Table(_) => "a table".to_owned(),
         };
-        if text.chars().count() > 80 { format!("{}…", text.chars().take(79).collect::<String>()) } else { text }
+        if text.chars().count() > 80 {
+            format!("{}…", text.chars().take(79).collect::<String>())
+        } else {
+            text
+        }
     }
 
     fn wrong_type(&self, key: &str, value: &Spanned<DeValue<'_>>) {
         let field = self.field(key);
-        self.problem(Severity::Error, value.span(), key, self.shown(key, value.get_ref()), field.kind.allowed(), field.example());
+        self.problem(
+            Severity::Error,
+            value.span(),
+            key,
+            self.shown(key, value.get_ref()),
+            field.kind.allowed(),
+            field.example(),
+        );
     }
 
     /// A required key that is missing.
     fn missing(&self, key: &str) {
         let field = self.field(key);
-        self.problem(Severity::Error, self.span.clone(), key, "nothing".to_owned(), field.kind.allowed(), format!("add it: {}", field.example()));
+        self.problem(
+            Severity::Error,
+            self.span.clone(),
+            key,
+            "nothing".to_owned(),
+            field.kind.allowed(),
+            format!("add it: {}", field.example()),
+        );
     }
 
     /// A text.
     pub fn text(&self, key: &str) -> Option<String> {
         let value = self.value(key)?;
         match value.get_ref() {
-            DeValue::String(text) if text.chars().any(|c| c.is_control() && c != '\n') || (text.contains('\n') && !matches!(self.field(key).kind, Kind::Secret)) => {
-                self.problem(Severity::Error, value.span(), key, self.shown(key, value.get_ref()), "text on one line without control characters", "remove the line break");
+            DeValue::String(text)
+                if text.chars().any(|c| c.is_control() && c != '\n')
+                    || (text.contains('\n') && !matches!(self.field(key).kind, Kind::Secret)) =>
+            {
+                self.problem(
+                    Severity::Error,
+                    value.span(),
+                    key,
+                    self.shown(key, value.get_ref()),
+                    "text on one line without control characters",
+                    "remove the line break",
+                );
                 None
             }
             DeValue::String(text) => Some(text.to_string()),
@@ -282,9 +392,16 @@ impl<'a> Section<'a> {
 
     /// A whole number within the bounds of the schema.
     pub fn integer(&self, key: &str, default: u32) -> u32 {
-        let Some(value) = self.value(key) else { return default };
-        let Kind::Integer { minimum, maximum } = self.field(key).kind else { return default };
-        let parsed = value.get_ref().as_integer().and_then(|n| i64::from_str_radix(&n.as_str().replace('_', ""), n.radix()).ok());
+        let Some(value) = self.value(key) else {
+            return default;
+        };
+        let Kind::Integer { minimum, maximum } = self.field(key).kind else {
+            return default;
+        };
+        let parsed = value
+            .get_ref()
+            .as_integer()
+            .and_then(|n| i64::from_str_radix(&n.as_str().replace('_', ""), n.radix()).ok());
         match parsed.and_then(|n| u32::try_from(n).ok()) {
             Some(number) if (minimum..=maximum).contains(&number) => number,
             _ => {
@@ -305,7 +422,9 @@ impl<'a> Section<'a> {
     }
 
     fn parsed_text<T>(&self, key: &str, default: T, parse: impl Fn(&str) -> Option<T>) -> T {
-        let Some(value) = self.value(key) else { return default };
+        let Some(value) = self.value(key) else {
+            return default;
+        };
         match value.get_ref().as_str().and_then(parse) {
             Some(parsed) => parsed,
             None => {
@@ -317,7 +436,12 @@ impl<'a> Section<'a> {
 
     /// One of a set of names.
     pub fn choice<C: Choice>(&self, key: &str, default: C) -> C {
-        self.parsed_text(key, default, |text| C::ALL.iter().find(|(name, _)| *name == text).map(|(_, value)| *value))
+        self.parsed_text(key, default, |text| {
+            C::ALL
+                .iter()
+                .find(|(name, _)| *name == text)
+                .map(|(_, value)| *value)
+        })
     }
 
     /// A mail address.
@@ -342,7 +466,9 @@ impl<'a> Section<'a> {
 
     /// A list of texts, each with the place where it stands.
     pub fn list<T>(&self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
-        let Some(value) = self.value(key) else { return Vec::new() };
+        let Some(value) = self.value(key) else {
+            return Vec::new();
+        };
         let Some(array) = value.get_ref().as_array() else {
             self.wrong_type(key, value);
             return Vec::new();
@@ -351,7 +477,14 @@ impl<'a> Section<'a> {
         for item in array.iter() {
             match item.get_ref().as_str().map(&parse) {
                 Some(Ok(parsed)) => out.push(parsed),
-                Some(Err(reason)) => self.problem(Severity::Error, item.span(), key, self.shown(key, item.get_ref()), self.field(key).kind.allowed(), reason),
+                Some(Err(reason)) => self.problem(
+                    Severity::Error,
+                    item.span(),
+                    key,
+                    self.shown(key, item.get_ref()),
+                    self.field(key).kind.allowed(),
+                    reason,
+                ),
                 None => self.wrong_type(key, item),
             }
         }
@@ -360,7 +493,7 @@ impl<'a> Section<'a> {
 
     /// A path, relative ones from the file's directory.
     pub fn path(&self, key: &str) -> Option<PathBuf> {
-        self.text(key).map(|text| self.document.directory().join(text))
+        self.text(key).map(|text| self.document.resolve(&text))
     }
 
     /// A secret; a plain one is warned of.
@@ -409,7 +542,13 @@ impl<'a> Section<'a> {
             Kind::Table(fields) => fields,
             _ => &[],
         };
-        let mut section = Section { document: self.document, table: None, path: self.full_key(key), span: self.span.clone(), fields };
+        let mut section = Section {
+            document: self.document,
+            table: None,
+            path: self.full_key(key),
+            span: self.span.clone(),
+            fields,
+        };
         if let Some(value) = self.value(key) {
             match value.get_ref() {
                 DeValue::Table(table) => {
@@ -428,8 +567,12 @@ impl<'a> Section<'a> {
 
     /// The tables of `[[key]]`.
     pub fn sections(&self, key: &str) -> Vec<Section<'a>> {
-        let Kind::Tables(fields) = self.field(key).kind else { return Vec::new() };
-        let Some(value) = self.value(key) else { return Vec::new() };
+        let Kind::Tables(fields) = self.field(key).kind else {
+            return Vec::new();
+        };
+        let Some(value) = self.value(key) else {
+            return Vec::new();
+        };
         let Some(array) = value.get_ref().as_array() else {
             self.wrong_type(key, value);
             return Vec::new();
@@ -439,7 +582,16 @@ impl<'a> Section<'a> {
             match item.get_ref() {
                 DeValue::Table(table) => {
                     let path = format!("{}[{}]", self.full_key(key), i + 1);
-                    out.push(Section { document: self.document, table: Some(table), path, span: item.span(), fields }.checked());
+                    out.push(
+                        Section {
+                            document: self.document,
+                            table: Some(table),
+                            path,
+                            span: item.span(),
+                            fields,
+                        }
+                        .checked(),
+                    );
                 }
                 _ => self.wrong_type(key, item),
             }
@@ -449,8 +601,12 @@ impl<'a> Section<'a> {
 
     /// The tables of `[key.NAME]` with their names.
     pub fn named_sections(&self, key: &str) -> Vec<(String, Section<'a>)> {
-        let Kind::Named(fields) = self.field(key).kind else { return Vec::new() };
-        let Some(value) = self.value(key) else { return Vec::new() };
+        let Kind::Named(fields) = self.field(key).kind else {
+            return Vec::new();
+        };
+        let Some(value) = self.value(key) else {
+            return Vec::new();
+        };
         let Some(table) = value.get_ref().as_table() else {
             self.wrong_type(key, value);
             return Vec::new();
@@ -460,7 +616,17 @@ impl<'a> Section<'a> {
             match item.get_ref() {
                 DeValue::Table(inner) => {
                     let path = format!("{}.{}", self.full_key(key), name.get_ref());
-                    out.push((name.get_ref().to_string(), Section { document: self.document, table: Some(inner), path, span: name.span(), fields }.checked()));
+                    out.push((
+                        name.get_ref().to_string(),
+                        Section {
+                            document: self.document,
+                            table: Some(inner),
+                            path,
+                            span: name.span(),
+                            fields,
+                        }
+                        .checked(),
+                    ));
                 }
                 _ => self.wrong_type(key, item),
             }
@@ -510,10 +676,28 @@ mod tests {
 
     #[test]
     fn units() {
-        for (text, octets) in [("50MiB", Some(52_428_800)), ("2GiB", Some(2_147_483_648)), ("100B", Some(100)), ("50", None), ("MiB", None), ("-1B", None), ("99999999999999999999B", None), ("99999999999999GiB", None)] {
+        for (text, octets) in [
+            ("50MiB", Some(52_428_800)),
+            ("2GiB", Some(2_147_483_648)),
+            ("100B", Some(100)),
+            ("50", None),
+            ("MiB", None),
+            ("-1B", None),
+            ("99999999999999999999B", None),
+            ("99999999999999GiB", None),
+        ] {
             assert_eq!(parse_size(text), octets, "{text}");
         }
-        for (text, seconds) in [("30s", Some(30)), ("10m", Some(600)), ("4h", Some(14_400)), ("5d", Some(432_000)), ("0s", Some(0)), ("30", None), ("s", None), ("-1s", None)] {
+        for (text, seconds) in [
+            ("30s", Some(30)),
+            ("10m", Some(600)),
+            ("4h", Some(14_400)),
+            ("5d", Some(432_000)),
+            ("0s", Some(0)),
+            ("30", None),
+            ("s", None),
+            ("-1s", None),
+        ] {
             assert_eq!(parse_duration(text).map(|d| d.as_secs()), seconds, "{text}");
         }
     }

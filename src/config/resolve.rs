@@ -22,7 +22,10 @@ use crate::smtp::address::{Address, ascii_domain};
 use crate::smtp::data::BareNewline;
 use crate::submission::{self, Answer, AuthMode, ListenAddress, PlaintextAuth, TlsMode};
 use crate::tenant::directory::Directory;
-use crate::tenant::{ApplicationFrom, Policy, ReplyTo, SenderPattern, SenderRules, System, SystemSender, Tenant, User};
+use crate::tenant::{
+    ApplicationFrom, Policy, ReplyTo, SenderPattern, SenderRules, System, SystemSender, Tenant,
+    User,
+};
 use crate::transport::smtp::{Authentication, CertificateName, CertificatePolicy, Encryption};
 use crate::transport::{KindName, Upstream, smtp};
 use crate::vault::{KeySource, SecretRef};
@@ -43,7 +46,10 @@ pub(super) fn load(path: &Path) -> Outcome {
     };
     problems.sort_by(|a, b| (a.severity, &a.file, a.line).cmp(&(b.severity, &b.file, b.line)));
     let usable = !problems.iter().any(|p| p.severity == Severity::Error);
-    Outcome { config: config.filter(|_| usable), problems }
+    Outcome {
+        config: config.filter(|_| usable),
+        problems,
+    }
 }
 
 fn read_all(document: &Document, problems: &mut Vec<Problem>) -> Config {
@@ -57,16 +63,27 @@ fn read_all(document: &Document, problems: &mut Vec<Problem>) -> Config {
         policies.insert(name, policy(&section, default_policy));
     }
     let system_section = root.section("system");
-    let system = system_section.is_present().then(|| system(&system_section, &server, &mut needs)).flatten();
+    let system = system_section
+        .is_present()
+        .then(|| system(&system_section, &server, &mut needs))
+        .flatten();
     let listeners = listeners(&root);
     let admin = admin(&root.section("admin"), &mut needs);
     let retry = retry(&root.section("retry"));
-    let duplicates = root.section("duplicates").duration("window", Duration::from_secs(600));
-    let history = root.section("history").duration("keep", Duration::from_secs(30 * 86_400));
+    let duplicates = root
+        .section("duplicates")
+        .duration("window", Duration::from_secs(600));
+    let history = root
+        .section("history")
+        .duration("keep", Duration::from_secs(30 * 86_400));
     let _: Store = root.section("spool").choice("store", Store::Embedded);
     let vault_key = match root.section("vault").secret("key") {
         Some(SecretRef::Vault(_)) => {
-            root.section("vault").reject("key", "{ file = … }, { credential = … } or { env = … }", "the vault's own key cannot stand in the vault");
+            root.section("vault").reject(
+                "key",
+                "{ file = … }, { credential = … } or { env = … }",
+                "the vault's own key cannot stand in the vault",
+            );
             KeySource::DataDirectory
         }
         Some(reference) => KeySource::Configured(reference),
@@ -97,18 +114,35 @@ fn read_all(document: &Document, problems: &mut Vec<Problem>) -> Config {
     let known = |name: &str| tenants.iter().any(|t| t.id.as_str() == name);
     for (name, section) in root.named_sections("tenants") {
         if !known(&name) {
-            section.warn_table(format!("there is no tenant {name} in {}", server.tenants_dir.display()));
+            section.warn_table(format!(
+                "there is no tenant {name} in {}",
+                server.tenants_dir.display()
+            ));
         }
     }
     for section in root.sections("listener") {
         if let Some(name) = section.text("tenant")
             && !known(&name)
         {
-            section.reject("tenant", "the id of a tenant", format!("there is no file {}", server.tenants_dir.join(format!("{name}.toml")).display()));
+            section.reject(
+                "tenant",
+                "the id of a tenant",
+                format!(
+                    "there is no file {}",
+                    server.tenants_dir.join(format!("{name}.toml")).display()
+                ),
+            );
         }
     }
-    if system.as_ref().is_some_and(|s| s.required && s.upstream.is_none()) {
-        system_section.reject("required", "true only with [system.upstream]", "configure the system relay or set required = false");
+    if system
+        .as_ref()
+        .is_some_and(|s| s.required && s.upstream.is_none())
+    {
+        system_section.reject(
+            "required",
+            "true only with [system.upstream]",
+            "configure the system relay or set required = false",
+        );
     }
     warn_if_exposed(document, problems);
     let mut operator_problems = document.take_problems();
@@ -138,12 +172,21 @@ fn hash(text: &str) -> u64 {
 
 /// A file with secrets in plain text that others may read.
 fn warn_if_exposed(document: &Document, problems: &mut Vec<Problem>) {
-    let Ok(metadata) = std::fs::metadata(document.path()) else { return };
+    let Ok(metadata) = std::fs::metadata(document.path()) else {
+        return;
+    };
     let plain = document.has_plain_secret();
     if plain && metadata.permissions().mode() & 0o004 != 0 {
         problems.push(Problem {
             severity: Severity::Warning,
-            ..Problem::of_file(document.path(), format!("mode {:03o}: everybody on this machine can read the secrets in it", metadata.permissions().mode() & 0o777), format!("run: chmod o-rwx {}", document.path().display()))
+            ..Problem::of_file(
+                document.path(),
+                format!(
+                    "mode {:03o}: everybody on this machine can read the secrets in it",
+                    metadata.permissions().mode() & 0o777
+                ),
+                format!("run: chmod o-rwx {}", document.path().display()),
+            )
         });
     }
 }
@@ -154,14 +197,23 @@ fn tenant_files(directory: &Path, problems: &mut Vec<Problem>) -> Vec<(TenantId,
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return found,
         Err(error) => {
-            problems.push(Problem::of_file(directory, format!("that the directory cannot be read ({error})"), "check its owner and mode"));
+            problems.push(Problem::of_file(
+                directory,
+                format!("that the directory cannot be read ({error})"),
+                "check its owner and mode",
+            ));
             return found;
         }
     };
     for entry in entries.flatten() {
         let path = entry.path();
         let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(stem) = name.strip_suffix(".toml").filter(|_| !name.starts_with('.')) else { continue };
+        let Some(stem) = name
+            .strip_suffix(".toml")
+            .filter(|_| !name.starts_with('.'))
+        else {
+            continue;
+        };
         match TenantId::parse(stem) {
             Some(id) => found.push((id, path)),
             None => problems.push(Problem::of_file(&path, format!("the name {stem:?}"), "a tenant's file is named by its id: letters a-z, digits and -, at most 63, and .toml")),
@@ -177,14 +229,22 @@ fn server(section: &Section<'_>) -> Server {
     let hostname = match ascii_domain(hostname.trim()) {
         Some(name) => name,
         None => {
-            section.reject("hostname", "a host name such as \"kasse.example.net\"", "use letters, digits, - and .");
+            section.reject(
+                "hostname",
+                "a host name such as \"kasse.example.net\"",
+                "use letters, digits, - and .",
+            );
             "localhost".to_owned()
         }
     };
     Server {
         hostname,
-        data_dir: section.path("data_dir").unwrap_or_else(|| PathBuf::from("/var/lib/postbote")),
-        tenants_dir: section.path("tenants_dir").unwrap_or_else(|| directory.join("tenants")),
+        data_dir: section
+            .path("data_dir")
+            .unwrap_or_else(|| PathBuf::from("/var/lib/postbote")),
+        tenants_dir: section
+            .path("tenants_dir")
+            .unwrap_or_else(|| directory.join("tenants")),
         language: section.choice("language", Language::De),
         sending: section.choice("sending", Sending::On),
         max_message_size: section.size("max_message_size", 50 << 20),
@@ -195,26 +255,50 @@ fn server(section: &Section<'_>) -> Server {
 }
 
 fn machine_name() -> String {
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    if ascii_domain(&name).is_some() { name } else { "localhost".to_owned() }
+    let name = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    if ascii_domain(&name).is_some() {
+        name
+    } else {
+        "localhost".to_owned()
+    }
 }
 
 fn network(text: &str) -> Result<IpNet, String> {
     let text = text.trim();
-    text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from)).map(|net| net.trunc()).map_err(|_| "write an address with its prefix length".to_owned())
+    text.parse::<IpNet>()
+        .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
+        .map(|net| net.trunc())
+        .map_err(|_| "write an address with its prefix length".to_owned())
 }
 
 fn listeners(root: &Section<'_>) -> Vec<submission::Settings> {
     let mut found: Vec<submission::Settings> = Vec::new();
     for section in root.sections("listener") {
-        let Some(text) = section.required_text("address") else { continue };
+        let Some(text) = section.required_text("address") else {
+            continue;
+        };
         let Some(address) = ListenAddress::parse(&text) else {
-            section.reject("address", "\"IP:port\", \"unix:/path\" or \"systemd:NAME\"", "for example \"127.0.0.1:2525\"");
+            section.reject(
+                "address",
+                "\"IP:port\", \"unix:/path\" or \"systemd:NAME\"",
+                "for example \"127.0.0.1:2525\"",
+            );
             continue;
         };
         let name = section.text("name").unwrap_or(text);
         if found.iter().any(|l| l.name == name) {
-            section.reject(if section.has("name") { "name" } else { "address" }, "a name that no other listener has", "rename one of the two");
+            section.reject(
+                if section.has("name") {
+                    "name"
+                } else {
+                    "address"
+                },
+                "a name that no other listener has",
+                "rename one of the two",
+            );
         }
         let named_networks = section.has("networks");
         let mut networks = section.list("networks", network);
@@ -223,22 +307,38 @@ fn listeners(root: &Section<'_>) -> Vec<submission::Settings> {
         }
         let bare_newline = section.choice("bare_newline", BareNewline::Normalize);
         if bare_newline == BareNewline::Legacy && !named_networks {
-            section.reject("bare_newline", "legacy only with networks", "name the clients that need it in networks");
+            section.reject(
+                "bare_newline",
+                "legacy only with networks",
+                "name the clients that need it in networks",
+            );
         }
         let certificate = match (section.path("certificate"), section.path("key")) {
             (Some(certificate), Some(key)) => {
                 if let Err(reason) = submission::tls::check_pair(&certificate, &key) {
-                    section.reject("certificate", "a PEM certificate chain with its key in `key`", reason);
+                    section.reject(
+                        "certificate",
+                        "a PEM certificate chain with its key in `key`",
+                        reason,
+                    );
                 }
                 Some((certificate, key))
             }
             (None, None) => None,
             (Some(_), None) => {
-                section.reject("certificate", "certificate and key together", "add key = \"…\"");
+                section.reject(
+                    "certificate",
+                    "certificate and key together",
+                    "add key = \"…\"",
+                );
                 None
             }
             (None, Some(_)) => {
-                section.reject("key", "certificate and key together", "add certificate = \"…\"");
+                section.reject(
+                    "key",
+                    "certificate and key together",
+                    "add certificate = \"…\"",
+                );
                 None
             }
         };
@@ -311,7 +411,11 @@ fn retry(section: &Section<'_>) -> delivery::Settings {
         section.reject("first", "a time above zero", "for example \"1m\"");
     }
     if settings.maximum < settings.first {
-        section.reject("maximum", "a time not shorter than retry.first", "for example \"1h\"");
+        section.reject(
+            "maximum",
+            "a time not shorter than retry.first",
+            "for example \"1h\"",
+        );
     }
     settings
 }
@@ -319,7 +423,11 @@ fn retry(section: &Section<'_>) -> delivery::Settings {
 fn system(section: &Section<'_>, server: &Server, needs: &mut Needs) -> Option<System> {
     let email = section.required_address("email");
     let upstream_section = section.section("upstream");
-    let upstream = upstream_section.is_present().then(|| upstream(&upstream_section, server, "system", needs)).flatten().map(Arc::new);
+    let upstream = upstream_section
+        .is_present()
+        .then(|| upstream(&upstream_section, server, "system", needs))
+        .flatten()
+        .map(Arc::new);
     let dkim = dkim(section, "system", needs);
     let system = System {
         name: section.text("name").unwrap_or_default(),
@@ -339,19 +447,40 @@ struct Unique {
     networks: HashMap<IpNet, TenantId>,
 }
 
-fn tenant(document: &Document, id: TenantId, policy: Policy, server: &Server, unique: &mut Unique, needs: &mut Needs) -> Option<Tenant> {
+fn tenant(
+    document: &Document,
+    id: TenantId,
+    policy: Policy,
+    server: &Server,
+    unique: &mut Unique,
+    needs: &mut Needs,
+) -> Option<Tenant> {
     let table = document.parse();
     let root = document.root(table.get_ref(), schema::TENANT);
     let name = root.required_text("name");
     let email = root.required_address("email");
     let networks = root.list("networks", network);
     for net in &networks {
-        if let Some(other) = unique.networks.insert(*net, id.clone()).filter(|other| *other != id) {
-            root.reject("networks", "a network that no other tenant has", format!("{net} also belongs to tenant {other}; give each its own listener or login"));
+        if let Some(other) = unique
+            .networks
+            .insert(*net, id.clone())
+            .filter(|other| *other != id)
+        {
+            root.reject(
+                "networks",
+                "a network that no other tenant has",
+                format!(
+                    "{net} also belongs to tenant {other}; give each its own listener or login"
+                ),
+            );
         }
     }
     let upstream_section = root.section("upstream");
-    let upstream = upstream_section.is_present().then(|| upstream(&upstream_section, server, id.as_str(), needs)).flatten().map(Arc::new);
+    let upstream = upstream_section
+        .is_present()
+        .then(|| upstream(&upstream_section, server, id.as_str(), needs))
+        .flatten()
+        .map(Arc::new);
     let users = users(&root, &id, unique, needs);
     let dkim = dkim(&root, id.as_str(), needs);
     let sender = root.section("sender");
@@ -359,9 +488,13 @@ fn tenant(document: &Document, id: TenantId, policy: Policy, server: &Server, un
     let reply_to = match sender.text("reply_to").as_deref() {
         None => ReplyTo::Application,
         Some("original") => ReplyTo::OriginalFrom,
-        Some(_) => sender.address("reply_to").map_or(ReplyTo::Application, ReplyTo::Fixed),
+        Some(_) => sender
+            .address("reply_to")
+            .map_or(ReplyTo::Application, ReplyTo::Fixed),
     };
-    let notices = root.section("notices").list("to", |text| Address::parse(text).map_err(|e| e.to_string()));
+    let notices = root
+        .section("notices")
+        .list("to", |text| Address::parse(text).map_err(|e| e.to_string()));
     let support_address = root.address("support_address");
     let language = root.choice("language", server.language);
     let sender_name = sender.text("name");
@@ -389,29 +522,59 @@ fn tenant(document: &Document, id: TenantId, policy: Policy, server: &Server, un
         },
         users,
         dkim,
-        notices: if notices.is_empty() { vec![email.clone()] } else { notices },
+        notices: if notices.is_empty() {
+            vec![email.clone()]
+        } else {
+            notices
+        },
         policy,
         name,
         email,
     })
 }
 
-fn users(root: &Section<'_>, id: &TenantId, unique: &mut Unique, needs: &mut Needs) -> Vec<Arc<User>> {
+fn users(
+    root: &Section<'_>,
+    id: &TenantId,
+    unique: &mut Unique,
+    needs: &mut Needs,
+) -> Vec<Arc<User>> {
     let mut users = Vec::new();
     for section in root.sections("user") {
-        let Some(login) = section.required_text("login") else { continue };
+        let Some(login) = section.required_text("login") else {
+            continue;
+        };
         if unique.logins.insert(login.clone(), id.clone()).is_some() {
-            section.reject("login", "a login that exists once over all tenants", "choose another, for example pos1@acme");
+            section.reject(
+                "login",
+                "a login that exists once over all tenants",
+                "choose another, for example pos1@acme",
+            );
         }
         let password = section.secret("password");
         match &password {
-            None => section.reject("password", "an Argon2 hash or a secret", "without a password nobody can log in"),
-            Some(SecretRef::Plain(secret)) if secret.expose().starts_with("$argon2") && !submission::auth::is_usable_hash(secret.expose()) => {
-                section.reject("password", "an Argon2 hash with at most 256 MiB and 10 passes", "make a new hash");
+            None => section.reject(
+                "password",
+                "an Argon2 hash or a secret",
+                "without a password nobody can log in",
+            ),
+            Some(SecretRef::Plain(secret))
+                if secret.expose().starts_with("$argon2")
+                    && !submission::auth::is_usable_hash(secret.expose()) =>
+            {
+                section.reject(
+                    "password",
+                    "an Argon2 hash with at most 256 MiB and 10 passes",
+                    "make a new hash",
+                );
             }
             Some(_) => {}
         }
-        need(needs, format!("tenant {id}, password of login {login}"), password.as_ref());
+        need(
+            needs,
+            format!("tenant {id}, password of login {login}"),
+            password.as_ref(),
+        );
         users.push(Arc::new(User {
             login,
             password,
@@ -427,19 +590,36 @@ fn dkim(root: &Section<'_>, owner: &str, needs: &mut Needs) -> Vec<SigningKey> {
     let mut keys = Vec::new();
     for section in root.sections("dkim") {
         let domain = section.required_text("domain").map(|d| d.trim().to_owned());
-        let selector = section.required_text("selector").map(|s| s.trim().to_owned());
+        let selector = section
+            .required_text("selector")
+            .map(|s| s.trim().to_owned());
         let when = section.choice("when", When::Auto);
         let secret = section.secret("key");
         if secret.is_none() && !section.has("key") {
-            section.reject("key", "a secret", "make one: postbote dkim new TENANT --domain D --selector S");
+            section.reject(
+                "key",
+                "a secret",
+                "make one: postbote dkim new TENANT --domain D --selector S",
+            );
         }
         need(needs, format!("{owner}, DKIM key"), secret.as_ref());
         let ascii = domain.as_deref().and_then(ascii_domain);
         if domain.is_some() && ascii.as_ref().is_none_or(|d| !d.contains('.')) {
-            section.reject("domain", "a domain such as \"acme.example\"", "write the domain of From");
+            section.reject(
+                "domain",
+                "a domain such as \"acme.example\"",
+                "write the domain of From",
+            );
         }
-        if selector.as_deref().is_some_and(|s| ascii_domain(s).is_none()) {
-            section.reject("selector", "letters, digits, - and .", "for example \"pb1\"");
+        if selector
+            .as_deref()
+            .is_some_and(|s| ascii_domain(s).is_none())
+        {
+            section.reject(
+                "selector",
+                "letters, digits, - and .",
+                "for example \"pb1\"",
+            );
         }
         if let (Some(domain), Some(selector), Some(secret)) = (ascii, selector, secret) {
             keys.push(SigningKey::new(domain, selector, secret, when));
@@ -448,7 +628,12 @@ fn dkim(root: &Section<'_>, owner: &str, needs: &mut Needs) -> Vec<SigningKey> {
     keys
 }
 
-fn upstream(section: &Section<'_>, server: &Server, owner: &str, needs: &mut Needs) -> Option<Upstream> {
+fn upstream(
+    section: &Section<'_>,
+    server: &Server,
+    owner: &str,
+    needs: &mut Needs,
+) -> Option<Upstream> {
     match section.choice("kind", KindName::Smtp) {
         KindName::Capture => Some(Upstream::Capture(server.data_dir.join("captured"))),
         KindName::Smtp => smtp_upstream(section, owner, needs).map(Upstream::Smtp),
@@ -461,7 +646,11 @@ fn smtp_upstream(section: &Section<'_>, owner: &str, needs: &mut Needs) -> Optio
         && host.parse::<std::net::IpAddr>().is_err()
         && ascii_domain(host).is_none()
     {
-        section.reject("host", "a host name or an IP address", "write only the name, without smtp:// and without a port");
+        section.reject(
+            "host",
+            "a host name or an IP address",
+            "write only the name, without smtp:// and without a port",
+        );
     }
     let encryption = section.choice("encryption", Encryption::Starttls);
     let port = section.integer("port", u32::from(encryption.default_port()));
@@ -470,19 +659,37 @@ fn smtp_upstream(section: &Section<'_>, owner: &str, needs: &mut Needs) -> Optio
     let authentication = section.choice("authentication", Authentication::Auto);
     if authentication != Authentication::None {
         match (&username, &password) {
-            (Some(_), None) if !section.has("password") => section.reject("password", "a secret", "add it, or set authentication = \"none\""),
-            (None, Some(_)) => section.reject("username", "the login", "add it, or remove the password"),
-            (None, None) if authentication != Authentication::Auto => section.reject("username", "the login", "add username and password, or set authentication = \"none\""),
+            (Some(_), None) if !section.has("password") => section.reject(
+                "password",
+                "a secret",
+                "add it, or set authentication = \"none\"",
+            ),
+            (None, Some(_)) => {
+                section.reject("username", "the login", "add it, or remove the password")
+            }
+            (None, None) if authentication != Authentication::Auto => section.reject(
+                "username",
+                "the login",
+                "add username and password, or set authentication = \"none\"",
+            ),
             _ => {}
         }
     }
     let insecure_password = section.bool("insecure_password", false);
     let local = host.as_deref().is_some_and(is_loopback_host);
-    if encryption == Encryption::None && password.is_some() && authentication != Authentication::None && !local && !insecure_password {
+    if encryption == Encryption::None
+        && password.is_some()
+        && authentication != Authentication::None
+        && !local
+        && !insecure_password
+    {
         section.reject("encryption", "starttls or tls where a password is sent to another host", "set encryption = \"starttls\", or insecure_password = true if nobody can listen on that network");
     }
     if insecure_password {
-        section.warn("insecure_password", "the password can be read on the network");
+        section.warn(
+            "insecure_password",
+            "the password can be read on the network",
+        );
     }
     let ca_file = section.path("ca_file");
     if let Some(path) = &ca_file
@@ -499,7 +706,11 @@ fn smtp_upstream(section: &Section<'_>, owner: &str, needs: &mut Needs) -> Optio
         }
         CertificateName::Pinned => {
             if pins.is_empty() {
-                section.reject("pins", "at least one pin", "add pins = [\"sha256/…\"]; `postbote test` prints the pin of the server");
+                section.reject(
+                    "pins",
+                    "at least one pin",
+                    "add pins = [\"sha256/…\"]; `postbote test` prints the pin of the server",
+                );
             }
             CertificatePolicy::Pinned(pins)
         }
@@ -509,11 +720,19 @@ fn smtp_upstream(section: &Section<'_>, owner: &str, needs: &mut Needs) -> Optio
         (Some(certificate), Some(key)) => Some((certificate, key)),
         (None, None) => None,
         (Some(_), None) => {
-            section.reject("client_certificate", "client_certificate and client_key together", "add client_key = { file = \"…\" }");
+            section.reject(
+                "client_certificate",
+                "client_certificate and client_key together",
+                "add client_key = { file = \"…\" }",
+            );
             None
         }
         (None, Some(_)) => {
-            section.reject("client_key", "client_certificate and client_key together", "add client_certificate = \"…\"");
+            section.reject(
+                "client_key",
+                "client_certificate and client_key together",
+                "add client_certificate = \"…\"",
+            );
             None
         }
     };
@@ -521,8 +740,16 @@ fn smtp_upstream(section: &Section<'_>, owner: &str, needs: &mut Needs) -> Optio
     if helo.as_deref().is_some_and(|h| ascii_domain(h).is_none()) {
         section.reject("helo", "a host name", "use letters, digits, - and .");
     }
-    need(needs, format!("{owner}, upstream password"), password.as_ref());
-    need(needs, format!("{owner}, client key"), client_certificate.as_ref().map(|(_, key)| key));
+    need(
+        needs,
+        format!("{owner}, upstream password"),
+        password.as_ref(),
+    );
+    need(
+        needs,
+        format!("{owner}, client key"),
+        client_certificate.as_ref().map(|(_, key)| key),
+    );
     Some(smtp::Settings {
         host: host?,
         port: u16::try_from(port).unwrap_or(encryption.default_port()),
@@ -542,12 +769,17 @@ fn smtp_upstream(section: &Section<'_>, owner: &str, needs: &mut Needs) -> Optio
 }
 
 fn is_loopback_host(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    host.eq_ignore_ascii_case("localhost")
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
 }
 
 fn pin(text: &str) -> Result<[u8; 32], String> {
     let hint = "write sha256/ and the base64 of the 32 bytes";
     let encoded = text.trim().strip_prefix("sha256/").ok_or(hint)?;
-    let bytes = base64::engine::general_purpose::STANDARD.decode(encoded).map_err(|_| hint)?;
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(encoded)
+        .map_err(|_| hint)?;
     bytes.try_into().map_err(|_| hint.to_owned())
 }

@@ -57,13 +57,27 @@ pub struct Field {
 
 impl Field {
     /// A key.
-    pub const fn new(key: &'static str, kind: Kind, sample: &'static str, doc: &'static str) -> Self {
-        Self { key, kind, sample, doc }
+    pub const fn new(
+        key: &'static str,
+        kind: Kind,
+        sample: &'static str,
+        doc: &'static str,
+    ) -> Self {
+        Self {
+            key,
+            kind,
+            sample,
+            doc,
+        }
     }
 
     /// A line that would be right.
     pub fn example(&self) -> String {
-        if self.sample.is_empty() { String::new() } else { format!("for example {} = {}", self.key, self.sample) }
+        if self.sample.is_empty() {
+            String::new()
+        } else {
+            format!("for example {} = {}", self.key, self.sample)
+        }
     }
 }
 
@@ -90,8 +104,12 @@ impl Kind {
         match self {
             Kind::Text | Kind::Path => json!({"type": "string"}),
             Kind::Bool => json!({"type": "boolean"}),
-            Kind::Integer { minimum, maximum } => json!({"type": "integer", "minimum": minimum, "maximum": maximum}),
-            Kind::Size => json!({"type": "string", "pattern": "^[0-9]+ *(B|KiB|MiB|GiB|TiB|kB|KB|MB|GB)$"}),
+            Kind::Integer { minimum, maximum } => {
+                json!({"type": "integer", "minimum": minimum, "maximum": maximum})
+            }
+            Kind::Size => {
+                json!({"type": "string", "pattern": "^[0-9]+ *(B|KiB|MiB|GiB|TiB|kB|KB|MB|GB)$"})
+            }
             Kind::Duration => json!({"type": "string", "pattern": "^[0-9]+ *(ms|s|m|min|h|d)$"}),
             Kind::Choice(names) => json!({"type": "string", "enum": names()}),
             Kind::Address => json!({"type": "string", "format": "idn-email"}),
@@ -102,7 +120,9 @@ impl Kind {
             Kind::List(_) => json!({"type": "array", "items": {"type": "string"}}),
             Kind::Table(fields) => table_json(fields),
             Kind::Tables(fields) => json!({"type": "array", "items": table_json(fields)}),
-            Kind::Named(fields) => json!({"type": "object", "patternProperties": {"^[a-z0-9-]{1,63}$": table_json(fields)}, "additionalProperties": false}),
+            Kind::Named(fields) => {
+                json!({"type": "object", "patternProperties": {"^[a-z0-9-]{1,63}$": table_json(fields)}, "additionalProperties": false})
+            }
         }
     }
 }
@@ -132,7 +152,10 @@ pub fn tenant_json() -> Value {
 fn document_json(title: &str, fields: &[Field], required: &[&str]) -> Value {
     let mut value = table_json(fields);
     if let Value::Object(object) = &mut value {
-        object.insert("$schema".to_owned(), json!("https://json-schema.org/draft/2020-12/schema"));
+        object.insert(
+            "$schema".to_owned(),
+            json!("https://json-schema.org/draft/2020-12/schema"),
+        );
         object.insert("title".to_owned(), json!(title));
         object.insert("required".to_owned(), json!(required));
     }
@@ -141,7 +164,12 @@ fn document_json(title: &str, fields: &[Field], required: &[&str]) -> Value {
 
 /// The known key that was probably meant: at most two letters away.
 pub fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
-    known.iter().map(|k| (distance(key, k), *k)).filter(|(d, k)| *d <= 2 && *d < k.len()).min().map(|(_, k)| k)
+    known
+        .iter()
+        .map(|k| (distance(key, k), *k))
+        .filter(|(d, k)| *d <= 2 && *d < k.len())
+        .min()
+        .map(|(_, k)| k)
 }
 
 fn distance(a: &str, b: &str) -> usize {
@@ -169,139 +197,574 @@ const fn count(minimum: u32, maximum: u32) -> Kind {
 
 /// The operator's file.
 pub static OPERATOR: &[Field] = &[
-    f("server", Kind::Table(SERVER), "", "What holds for the whole installation."),
-    f("listener", Kind::Tables(LISTENER), "", "Where applications hand in mail."),
-    f("admin", Kind::Table(ADMIN), "", "The admin address: health, metrics."),
-    f("system", Kind::Table(SYSTEM), "", "The system relay, used for tenants as the operator allows."),
-    f("tenant_defaults", Kind::Table(POLICY), "", "What the operator allows every tenant."),
-    f("tenants", Kind::Named(POLICY), "", "What the operator allows one tenant."),
-    f("retry", Kind::Table(RETRY), "", "When and how long delivery is tried."),
-    f("duplicates", Kind::Table(DUPLICATES), "", "The guard against mail handed in twice."),
-    f("history", Kind::Table(HISTORY), "", "What became of each message."),
+    f(
+        "server",
+        Kind::Table(SERVER),
+        "",
+        "What holds for the whole installation.",
+    ),
+    f(
+        "listener",
+        Kind::Tables(LISTENER),
+        "",
+        "Where applications hand in mail.",
+    ),
+    f(
+        "admin",
+        Kind::Table(ADMIN),
+        "",
+        "The admin address: health, metrics.",
+    ),
+    f(
+        "system",
+        Kind::Table(SYSTEM),
+        "",
+        "The system relay, used for tenants as the operator allows.",
+    ),
+    f(
+        "tenant_defaults",
+        Kind::Table(POLICY),
+        "",
+        "What the operator allows every tenant.",
+    ),
+    f(
+        "tenants",
+        Kind::Named(POLICY),
+        "",
+        "What the operator allows one tenant.",
+    ),
+    f(
+        "retry",
+        Kind::Table(RETRY),
+        "",
+        "When and how long delivery is tried.",
+    ),
+    f(
+        "duplicates",
+        Kind::Table(DUPLICATES),
+        "",
+        "The guard against mail handed in twice.",
+    ),
+    f(
+        "history",
+        Kind::Table(HISTORY),
+        "",
+        "What became of each message.",
+    ),
     f("spool", Kind::Table(SPOOL), "", "Where mail waits."),
-    f("vault", Kind::Table(VAULT), "", "The encrypted store of secrets."),
+    f(
+        "vault",
+        Kind::Table(VAULT),
+        "",
+        "The encrypted store of secrets.",
+    ),
 ];
 
 static SERVER: &[Field] = &[
-    f("hostname", Kind::Text, "\"kasse.example.net\"", "Our name in EHLO, Received and Message-ID; default: the machine's name."),
-    f("data_dir", Kind::Path, "\"/var/lib/postbote\"", "Spool, vault, captured mail, self-signed certificate."),
-    f("tenants_dir", Kind::Path, "\"tenants\"", "The tenants' files, relative to this file."),
-    f("language", Kind::Choice(names::<super::Language>), "\"de\"", "Language of notices and explanations."),
-    f("sending", Kind::Choice(names::<super::Sending>), "\"on\"", "The master switch: on, hold (accept and keep), off (refuse)."),
-    f("max_message_size", Kind::Size, "\"50MiB\"", "Largest message."),
-    f("max_recipients", count(1, 100_000), "500", "Most recipients of one message."),
-    f("spool_limit", Kind::Size, "\"2GiB\"", "Most octets of waiting mail; beyond it 452 4.3.1."),
-    f("drain", Kind::Duration, "\"30s\"", "How long a shutdown waits for running deliveries."),
+    f(
+        "hostname",
+        Kind::Text,
+        "\"kasse.example.net\"",
+        "Our name in EHLO, Received and Message-ID; default: the machine's name.",
+    ),
+    f(
+        "data_dir",
+        Kind::Path,
+        "\"/var/lib/postbote\"",
+        "Spool, vault, captured mail, self-signed certificate.",
+    ),
+    f(
+        "tenants_dir",
+        Kind::Path,
+        "\"tenants\"",
+        "The tenants' files, relative to this file.",
+    ),
+    f(
+        "language",
+        Kind::Choice(names::<super::Language>),
+        "\"de\"",
+        "Language of notices and explanations.",
+    ),
+    f(
+        "sending",
+        Kind::Choice(names::<super::Sending>),
+        "\"on\"",
+        "The master switch: on, hold (accept and keep), off (refuse).",
+    ),
+    f(
+        "max_message_size",
+        Kind::Size,
+        "\"50MiB\"",
+        "Largest message.",
+    ),
+    f(
+        "max_recipients",
+        count(1, 100_000),
+        "500",
+        "Most recipients of one message.",
+    ),
+    f(
+        "spool_limit",
+        Kind::Size,
+        "\"2GiB\"",
+        "Most octets of waiting mail; beyond it 452 4.3.1.",
+    ),
+    f(
+        "drain",
+        Kind::Duration,
+        "\"30s\"",
+        "How long a shutdown waits for running deliveries.",
+    ),
 ];
 
 static LISTENER: &[Field] = &[
-    f("name", Kind::Text, "\"kassen\"", "Its name in logs; default: the address."),
-    f("address", Kind::Text, "\"127.0.0.1:2525\"", "IP:port, unix:PATH or systemd:NAME."),
-    f("tls", Kind::Choice(names::<crate::submission::TlsMode>), "\"starttls\"", "Encryption towards applications."),
-    f("certificate", Kind::Path, "\"certs/server.pem\"", "Certificate chain in PEM; without it a self-signed one is made."),
-    f("key", Kind::Path, "\"certs/server.key\"", "Its private key in PEM."),
-    f("auth", Kind::Choice(names::<crate::submission::AuthMode>), "\"optional\"", "Whether applications log in."),
-    f("plaintext_auth", Kind::Choice(names::<crate::submission::PlaintextAuth>), "\"loopback\"", "Where a login may go unencrypted."),
-    f("tenant", Kind::Text, "\"acme\"", "Mail without login here belongs to this tenant."),
-    f("networks", Kind::List("networks such as \"10.0.0.0/8\""), "[\"127.0.0.0/8\", \"::1/128\"]", "Who may connect."),
-    f("bare_newline", Kind::Choice(names::<BareNewline>), "\"normalize\"", "What becomes of bare line ends."),
-    f("answer", Kind::Choice(names::<crate::submission::Answer>), "\"queued\"", "250 once durable, or after the upstream's verdict."),
-    f("answer_within", Kind::Duration, "\"20s\"", "How long `relayed` waits for the verdict."),
-    f("legacy_auth_line", Kind::Bool, "false", "EHLO also says AUTH=LOGIN PLAIN."),
-    f("max_connections", count(1, 100_000), "200", "Most connections at once."),
+    f(
+        "name",
+        Kind::Text,
+        "\"kassen\"",
+        "Its name in logs; default: the address.",
+    ),
+    f(
+        "address",
+        Kind::Text,
+        "\"127.0.0.1:2525\"",
+        "IP:port, unix:PATH or systemd:NAME.",
+    ),
+    f(
+        "tls",
+        Kind::Choice(names::<crate::submission::TlsMode>),
+        "\"starttls\"",
+        "Encryption towards applications.",
+    ),
+    f(
+        "certificate",
+        Kind::Path,
+        "\"certs/server.pem\"",
+        "Certificate chain in PEM; without it a self-signed one is made.",
+    ),
+    f(
+        "key",
+        Kind::Path,
+        "\"certs/server.key\"",
+        "Its private key in PEM.",
+    ),
+    f(
+        "auth",
+        Kind::Choice(names::<crate::submission::AuthMode>),
+        "\"optional\"",
+        "Whether applications log in.",
+    ),
+    f(
+        "plaintext_auth",
+        Kind::Choice(names::<crate::submission::PlaintextAuth>),
+        "\"loopback\"",
+        "Where a login may go unencrypted.",
+    ),
+    f(
+        "tenant",
+        Kind::Text,
+        "\"acme\"",
+        "Mail without login here belongs to this tenant.",
+    ),
+    f(
+        "networks",
+        Kind::List("networks such as \"10.0.0.0/8\""),
+        "[\"127.0.0.0/8\", \"::1/128\"]",
+        "Who may connect.",
+    ),
+    f(
+        "bare_newline",
+        Kind::Choice(names::<BareNewline>),
+        "\"normalize\"",
+        "What becomes of bare line ends.",
+    ),
+    f(
+        "answer",
+        Kind::Choice(names::<crate::submission::Answer>),
+        "\"queued\"",
+        "250 once durable, or after the upstream's verdict.",
+    ),
+    f(
+        "answer_within",
+        Kind::Duration,
+        "\"20s\"",
+        "How long `relayed` waits for the verdict.",
+    ),
+    f(
+        "legacy_auth_line",
+        Kind::Bool,
+        "false",
+        "EHLO also says AUTH=LOGIN PLAIN.",
+    ),
+    f(
+        "max_connections",
+        count(1, 100_000),
+        "200",
+        "Most connections at once.",
+    ),
 ];
 
 static ADMIN: &[Field] = &[
-    f("address", Kind::Text, "\"127.0.0.1:8025\"", "IP:port of the admin address."),
-    f("token", Kind::Secret, "{ file = \"/run/secrets/admin\" }", "Bearer token; without it one is made in the data directory."),
+    f(
+        "address",
+        Kind::Text,
+        "\"127.0.0.1:8025\"",
+        "IP:port of the admin address.",
+    ),
+    f(
+        "token",
+        Kind::Secret,
+        "{ file = \"/run/secrets/admin\" }",
+        "Bearer token; without it one is made in the data directory.",
+    ),
 ];
 
 static SYSTEM: &[Field] = &[
-    f("email", Kind::Address, "\"noreply@provider.example\"", "The system's own address: From and return path."),
-    f("name", Kind::Text, "\"Provider\"", "The system's sender name."),
-    f("sender", Kind::Choice(names::<crate::tenant::SystemSender>), "\"system\"", "From becomes the system's, or stays the tenant's."),
-    f("required", Kind::Bool, "false", "Without a working system relay no tenant may send."),
-    f("upstream", Kind::Table(UPSTREAM), "", "The system relay's server."),
-    f("dkim", Kind::Tables(DKIM), "", "Signatures for the system's domain."),
+    f(
+        "email",
+        Kind::Address,
+        "\"noreply@provider.example\"",
+        "The system's own address: From and return path.",
+    ),
+    f(
+        "name",
+        Kind::Text,
+        "\"Provider\"",
+        "The system's sender name.",
+    ),
+    f(
+        "sender",
+        Kind::Choice(names::<crate::tenant::SystemSender>),
+        "\"system\"",
+        "From becomes the system's, or stays the tenant's.",
+    ),
+    f(
+        "required",
+        Kind::Bool,
+        "false",
+        "Without a working system relay no tenant may send.",
+    ),
+    f(
+        "upstream",
+        Kind::Table(UPSTREAM),
+        "",
+        "The system relay's server.",
+    ),
+    f(
+        "dkim",
+        Kind::Tables(DKIM),
+        "",
+        "Signatures for the system's domain.",
+    ),
 ];
 
 static POLICY: &[Field] = &[
-    f("own_upstream", Kind::Bool, "true", "Whether a tenant may use its own upstream."),
-    f("system_relay", Kind::Choice(names::<crate::tenant::SystemRelay>), "\"never\"", "When the system relay may be used."),
-    f("fallback_after", Kind::Duration, "\"10m\"", "How long the own upstream must have failed before on-failure."),
+    f(
+        "own_upstream",
+        Kind::Bool,
+        "true",
+        "Whether a tenant may use its own upstream.",
+    ),
+    f(
+        "system_relay",
+        Kind::Choice(names::<crate::tenant::SystemRelay>),
+        "\"never\"",
+        "When the system relay may be used.",
+    ),
+    f(
+        "fallback_after",
+        Kind::Duration,
+        "\"10m\"",
+        "How long the own upstream must have failed before on-failure.",
+    ),
 ];
 
 static RETRY: &[Field] = &[
-    f("first", Kind::Duration, "\"1m\"", "Time to the first retry."),
-    f("maximum", Kind::Duration, "\"1h\"", "Longest time between retries."),
+    f(
+        "first",
+        Kind::Duration,
+        "\"1m\"",
+        "Time to the first retry.",
+    ),
+    f(
+        "maximum",
+        Kind::Duration,
+        "\"1h\"",
+        "Longest time between retries.",
+    ),
     f("give_up_after", Kind::Duration, "\"5d\"", "Then a bounce."),
-    f("warn_after", Kind::Duration, "\"4h\"", "Then a delay notice to the return path; \"0s\": none."),
-    f("uncertain", Kind::Choice(names::<crate::delivery::Uncertain>), "\"retry\"", "What becomes of mail whose final answer was lost."),
+    f(
+        "warn_after",
+        Kind::Duration,
+        "\"4h\"",
+        "Then a delay notice to the return path; \"0s\": none.",
+    ),
+    f(
+        "uncertain",
+        Kind::Choice(names::<crate::delivery::Uncertain>),
+        "\"retry\"",
+        "What becomes of mail whose final answer was lost.",
+    ),
 ];
 
-static DUPLICATES: &[Field] = &[f("window", Kind::Duration, "\"10m\"", "How long a repeat after a lost answer is recognised; \"0s\": off.")];
+static DUPLICATES: &[Field] = &[f(
+    "window",
+    Kind::Duration,
+    "\"10m\"",
+    "How long a repeat after a lost answer is recognised; \"0s\": off.",
+)];
 
-static HISTORY: &[Field] = &[f("keep", Kind::Duration, "\"30d\"", "How long the history is kept.")];
+static HISTORY: &[Field] = &[f(
+    "keep",
+    Kind::Duration,
+    "\"30d\"",
+    "How long the history is kept.",
+)];
 
-static SPOOL: &[Field] = &[f("store", Kind::Choice(names::<super::Store>), "\"embedded\"", "Where mail waits.")];
+static SPOOL: &[Field] = &[f(
+    "store",
+    Kind::Choice(names::<super::Store>),
+    "\"embedded\"",
+    "Where mail waits.",
+)];
 
-static VAULT: &[Field] = &[f("key", Kind::Secret, "{ credential = \"vault-key\" }", "The vault's key; without it one is made in the data directory.")];
+static VAULT: &[Field] = &[f(
+    "key",
+    Kind::Secret,
+    "{ credential = \"vault-key\" }",
+    "The vault's key; without it one is made in the data directory.",
+)];
 
 /// A tenant's file.
 pub static TENANT: &[Field] = &[
-    f("name", Kind::Text, "\"ACME GmbH\"", "The tenant's name, default sender name."),
-    f("email", Kind::Address, "\"office@acme.example\"", "Default From, Reply-To and return path."),
-    f("language", Kind::Choice(names::<super::Language>), "\"de\"", "Language of notices to this tenant."),
-    f("networks", Kind::List("networks such as \"10.8.0.0/16\""), "[\"10.8.0.0/16\"]", "Clients without login from here are this tenant's."),
-    f("support_address", Kind::Address, "\"it@acme.example\"", "The tenant's own support address."),
-    f("upstream", Kind::Table(UPSTREAM), "", "The tenant's own server; without it the system relay, if allowed."),
-    f("sender", Kind::Table(SENDER), "", "The sender of the tenant's mail."),
+    f(
+        "name",
+        Kind::Text,
+        "\"ACME GmbH\"",
+        "The tenant's name, default sender name.",
+    ),
+    f(
+        "email",
+        Kind::Address,
+        "\"office@acme.example\"",
+        "Default From, Reply-To and return path.",
+    ),
+    f(
+        "language",
+        Kind::Choice(names::<super::Language>),
+        "\"de\"",
+        "Language of notices to this tenant.",
+    ),
+    f(
+        "networks",
+        Kind::List("networks such as \"10.8.0.0/16\""),
+        "[\"10.8.0.0/16\"]",
+        "Clients without login from here are this tenant's.",
+    ),
+    f(
+        "support_address",
+        Kind::Address,
+        "\"it@acme.example\"",
+        "The tenant's own support address.",
+    ),
+    f(
+        "upstream",
+        Kind::Table(UPSTREAM),
+        "",
+        "The tenant's own server; without it the system relay, if allowed.",
+    ),
+    f(
+        "sender",
+        Kind::Table(SENDER),
+        "",
+        "The sender of the tenant's mail.",
+    ),
     f("user", Kind::Tables(USER), "", "SMTP logins."),
     f("dkim", Kind::Tables(DKIM), "", "DKIM signatures."),
     f("notices", Kind::Table(NOTICES), "", "Who hears of trouble."),
 ];
 
 static UPSTREAM: &[Field] = &[
-    f("kind", Kind::Choice(names::<crate::transport::KindName>), "\"smtp\"", "How mail leaves; capture writes .eml files (a dry run)."),
-    f("host", Kind::Text, "\"smtp.acme.example\"", "The server's name."),
-    f("encryption", Kind::Choice(names::<crate::transport::smtp::Encryption>), "\"starttls\"", "Never weaker than said."),
-    f("port", count(1, 65_535), "587", "Default by encryption: 25, 587, 465."),
-    f("authentication", Kind::Choice(names::<crate::transport::smtp::Authentication>), "\"auto\"", "How to log in."),
-    f("username", Kind::Text, "\"office@acme.example\"", "The login."),
-    f("password", Kind::Secret, "{ vault = \"acme-smtp\" }", "Its password."),
-    f("certificate", Kind::Choice(names::<crate::transport::smtp::CertificateName>), "\"verify\"", "How the server's certificate is checked."),
-    f("pins", Kind::List("pins such as \"sha256/…\""), "[\"sha256/…\"]", "For pinned: SHA-256 of the SubjectPublicKeyInfo, base64."),
-    f("ca_file", Kind::Path, "\"certs/acme-ca.pem\"", "A certificate authority that is trusted as well."),
-    f("client_certificate", Kind::Path, "\"certs/client.pem\"", "Our certificate for mutual TLS."),
-    f("client_key", Kind::Secret, "{ vault = \"client-key\" }", "Its key in PEM."),
-    f("insecure_password", Kind::Bool, "false", "Allows a password without encryption to another host."),
-    f("helo", Kind::Text, "\"kasse.acme.example\"", "Our name in EHLO; default: server.hostname."),
-    f("utf8_headers", Kind::Choice(names::<crate::transport::smtp::Utf8Headers>), "\"auto\"", "Whether headers may be raw UTF-8 (RFC 6532)."),
+    f(
+        "kind",
+        Kind::Choice(names::<crate::transport::KindName>),
+        "\"smtp\"",
+        "How mail leaves; capture writes .eml files (a dry run).",
+    ),
+    f(
+        "host",
+        Kind::Text,
+        "\"smtp.acme.example\"",
+        "The server's name.",
+    ),
+    f(
+        "encryption",
+        Kind::Choice(names::<crate::transport::smtp::Encryption>),
+        "\"starttls\"",
+        "Never weaker than said.",
+    ),
+    f(
+        "port",
+        count(1, 65_535),
+        "587",
+        "Default by encryption: 25, 587, 465.",
+    ),
+    f(
+        "authentication",
+        Kind::Choice(names::<crate::transport::smtp::Authentication>),
+        "\"auto\"",
+        "How to log in.",
+    ),
+    f(
+        "username",
+        Kind::Text,
+        "\"office@acme.example\"",
+        "The login.",
+    ),
+    f(
+        "password",
+        Kind::Secret,
+        "{ vault = \"acme-smtp\" }",
+        "Its password.",
+    ),
+    f(
+        "certificate",
+        Kind::Choice(names::<crate::transport::smtp::CertificateName>),
+        "\"verify\"",
+        "How the server's certificate is checked.",
+    ),
+    f(
+        "pins",
+        Kind::List("pins such as \"sha256/…\""),
+        "[\"sha256/…\"]",
+        "For pinned: SHA-256 of the SubjectPublicKeyInfo, base64.",
+    ),
+    f(
+        "ca_file",
+        Kind::Path,
+        "\"certs/acme-ca.pem\"",
+        "A certificate authority that is trusted as well.",
+    ),
+    f(
+        "client_certificate",
+        Kind::Path,
+        "\"certs/client.pem\"",
+        "Our certificate for mutual TLS.",
+    ),
+    f(
+        "client_key",
+        Kind::Secret,
+        "{ vault = \"client-key\" }",
+        "Its key in PEM.",
+    ),
+    f(
+        "insecure_password",
+        Kind::Bool,
+        "false",
+        "Allows a password without encryption to another host.",
+    ),
+    f(
+        "helo",
+        Kind::Text,
+        "\"kasse.acme.example\"",
+        "Our name in EHLO; default: server.hostname.",
+    ),
+    f(
+        "utf8_headers",
+        Kind::Choice(names::<crate::transport::smtp::Utf8Headers>),
+        "\"auto\"",
+        "Whether headers may be raw UTF-8 (RFC 6532).",
+    ),
     f("connections", count(1, 1000), "2", "Connections at once."),
-    f("messages_per_connection", count(1, 100_000), "100", "Then a new connection."),
+    f(
+        "messages_per_connection",
+        count(1, 100_000),
+        "100",
+        "Then a new connection.",
+    ),
 ];
 
 static SENDER: &[Field] = &[
-    f("address", Kind::Address, "\"rechnung@acme.example\"", "From; default: email."),
-    f("name", Kind::Text, "\"ACME Buchhaltung\"", "Sender name; default: name."),
-    f("reply_to", Kind::Text, "\"office@acme.example\"", "Always this Reply-To; \"original\": the application's From."),
-    f("return_path", Kind::Address, "\"bounces@acme.example\"", "MAIL FROM; default: the From address."),
-    f("application_from", Kind::Choice(names::<crate::tenant::ApplicationFrom>), "\"replace\"", "What becomes of the application's From."),
+    f(
+        "address",
+        Kind::Address,
+        "\"rechnung@acme.example\"",
+        "From; default: email.",
+    ),
+    f(
+        "name",
+        Kind::Text,
+        "\"ACME Buchhaltung\"",
+        "Sender name; default: name.",
+    ),
+    f(
+        "reply_to",
+        Kind::Text,
+        "\"office@acme.example\"",
+        "Always this Reply-To; \"original\": the application's From.",
+    ),
+    f(
+        "return_path",
+        Kind::Address,
+        "\"bounces@acme.example\"",
+        "MAIL FROM; default: the From address.",
+    ),
+    f(
+        "application_from",
+        Kind::Choice(names::<crate::tenant::ApplicationFrom>),
+        "\"replace\"",
+        "What becomes of the application's From.",
+    ),
 ];
 
 static USER: &[Field] = &[
-    f("login", Kind::Text, "\"pos1@acme\"", "The login, unique over all tenants."),
-    f("password", Kind::Secret, "{ vault = \"pos1\" }", "An Argon2 hash, or a secret."),
+    f(
+        "login",
+        Kind::Text,
+        "\"pos1@acme\"",
+        "The login, unique over all tenants.",
+    ),
+    f(
+        "password",
+        Kind::Secret,
+        "{ vault = \"pos1\" }",
+        "An Argon2 hash, or a secret.",
+    ),
     f("name", Kind::Text, "\"Kasse 1\"", "The user's name."),
-    f("email", Kind::Address, "\"kasse1@acme.example\"", "The user's own address, always allowed to it."),
-    f("senders", Kind::List("addresses or patterns such as \"*@shop.acme.example\""), "[\"kasse@acme.example\"]", "Further senders it may use."),
+    f(
+        "email",
+        Kind::Address,
+        "\"kasse1@acme.example\"",
+        "The user's own address, always allowed to it.",
+    ),
+    f(
+        "senders",
+        Kind::List("addresses or patterns such as \"*@shop.acme.example\""),
+        "[\"kasse@acme.example\"]",
+        "Further senders it may use.",
+    ),
 ];
 
 static DKIM: &[Field] = &[
     f("domain", Kind::Text, "\"acme.example\"", "d="),
     f("selector", Kind::Text, "\"pb1\"", "s="),
-    f("key", Kind::Secret, "{ vault = \"acme-dkim-pb1\" }", "PKCS#1, PKCS#8, or base64 of the raw Ed25519 seed."),
-    f("when", Kind::Choice(names::<crate::prepare::dkim::When>), "\"auto\"", "auto: not where the provider signs itself; always."),
+    f(
+        "key",
+        Kind::Secret,
+        "{ vault = \"acme-dkim-pb1\" }",
+        "PKCS#1, PKCS#8, or base64 of the raw Ed25519 seed.",
+    ),
+    f(
+        "when",
+        Kind::Choice(names::<crate::prepare::dkim::When>),
+        "\"auto\"",
+        "auto: not where the provider signs itself; always.",
+    ),
 ];
 
-static NOTICES: &[Field] = &[f("to", Kind::List("mail addresses"), "[\"edv@acme.example\"]", "Default: email.")];
+static NOTICES: &[Field] = &[f(
+    "to",
+    Kind::List("mail addresses"),
+    "[\"edv@acme.example\"]",
+    "Default: email.",
+)];

@@ -18,7 +18,10 @@ use crate::observe::metrics::Metrics;
 use crate::prepare::{self, Preparation, PrepareError, Prepared, Source, dkim, rewrite};
 use crate::smtp::capabilities::Capabilities;
 use crate::spool::operate::RETRIED;
-use crate::spool::{Claim, Kind, Owed, OwedRecipient, RecipientState, RecipientStatus, Settlement, Spool, State, Stored, Verdict, is_intact};
+use crate::spool::{
+    Claim, Kind, Owed, OwedRecipient, RecipientState, RecipientStatus, Settlement, Spool, State,
+    Stored, Verdict, is_intact,
+};
 use crate::tenant::directory::Directory;
 use crate::tenant::route::{Route, RouteKey};
 use crate::tenant::{ApplicationFrom, ReplyTo, SystemSender, Tenant};
@@ -115,7 +118,10 @@ pub async fn run(tools: &Tools, now: &Now, way: &Way, claim: Claim) -> Finished 
     if is_expired(now, &way.health, &stored, Timestamp::now()) {
         let owed = expire(tools, now, way, &stored);
         settle(tools, claim, owed).await;
-        return Finished { news: LaneNews::Untried, again: None };
+        return Finished {
+            news: LaneNews::Untried,
+            again: None,
+        };
     }
     let outcome = deliver(tools, now, way, &claim, &stored).await;
     tools.metrics.attempt_took(started.elapsed());
@@ -143,14 +149,20 @@ async fn finish_cautious(tools: &Tools, claim: Claim, caution: Caution) -> Finis
         Caution::OtherRoute => {
             // The claim falls back by itself; the scheduler is told where it may go.
             drop(claim);
-            Finished { news: LaneNews::Untried, again: Some(Again::OwnRouteOnly) }
+            Finished {
+                news: LaneNews::Untried,
+                again: Some(Again::OwnRouteOnly),
+            }
         }
         Caution::Hold => {
             let stored = Arc::clone(claim.message());
             let settlement = Settlement { state: State::Uncertain, reason: "a crash came between the message and the upstream's answer: it may have been delivered".to_owned(), ..unchanged(&stored) };
             tracing::warn!(id = %stored.id, tenant = %stored.tenant, event = "uncertain", reason = %settlement.reason);
             settle(tools, claim, settlement).await;
-            Finished { news: LaneNews::Untried, again: None }
+            Finished {
+                news: LaneNews::Untried,
+                again: None,
+            }
         }
     }
 }
@@ -172,11 +184,15 @@ fn unchanged(stored: &Stored) -> Settlement {
 /// How long a message has waited, without what does not count.
 pub fn waited(health: &Health, stored: &Stored, at: Timestamp) -> Duration {
     let total = Duration::try_from(at.duration_since(stored.accepted)).unwrap_or_default();
-    total.saturating_sub(Duration::from_millis(stored.excluded_ms.unsigned_abs())).saturating_sub(health.excluded_since(stored.accepted, at))
+    total
+        .saturating_sub(Duration::from_millis(stored.excluded_ms.unsigned_abs()))
+        .saturating_sub(health.excluded_since(stored.accepted, at))
 }
 
 fn is_expired(now: &Now, health: &Health, stored: &Stored, at: Timestamp) -> bool {
-    health.suspended_since.is_none() && stored.attempts > 0 && waited(health, stored, at) > now.retry.give_up_after
+    health.suspended_since.is_none()
+        && stored.attempts > 0
+        && waited(health, stored, at) > now.retry.give_up_after
 }
 
 /// Gives up: every open recipient is bounced.
@@ -186,9 +202,25 @@ fn expire(tools: &Tools, now: &Now, way: &Way, stored: &Stored) -> Settlement {
     let days = now.retry.give_up_after.as_secs();
     for index in stored.open_recipients() {
         let last = std::mem::take(&mut settlement.recipients[index].reply);
-        let reply = if last.is_empty() { way.health.reason.clone() } else { last };
-        settlement.recipients[index] = RecipientState { status: RecipientStatus::Bounced, reply: format!("given up after {days} s: {reply}") };
-        log_recipient(tools, way, stored, index, "bounced", "4.4.7", "", &settlement.recipients[index].reply);
+        let reply = if last.is_empty() {
+            way.health.reason.clone()
+        } else {
+            last
+        };
+        settlement.recipients[index] = RecipientState {
+            status: RecipientStatus::Bounced,
+            reply: format!("given up after {days} s: {reply}"),
+        };
+        log_recipient(
+            tools,
+            way,
+            stored,
+            index,
+            "bounced",
+            "4.4.7",
+            "",
+            &settlement.recipients[index].reply,
+        );
     }
     settlement.reason = "given up: the upstream did not take it in time".to_owned();
     settlement.owed = owed(now, way, stored, &settlement.recipients, None);
@@ -202,11 +234,29 @@ struct Outcome {
     refuses_null: bool,
 }
 
-async fn deliver(tools: &Tools, now: &Now, way: &Way, claim: &Claim, stored: &Arc<Stored>) -> Outcome {
+async fn deliver(
+    tools: &Tools,
+    now: &Now,
+    way: &Way,
+    claim: &Claim,
+    stored: &Arc<Stored>,
+) -> Outcome {
     let open = stored.open_recipients();
-    let all_failed = |failure: Failure| Outcome { results: open.iter().map(|index| RecipientResult { index: *index, result: Err(failure.clone()) }).collect(), key: None, refuses_null: false };
+    let all_failed = |failure: Failure| Outcome {
+        results: open
+            .iter()
+            .map(|index| RecipientResult {
+                index: *index,
+                result: Err(failure.clone()),
+            })
+            .collect(),
+        key: None,
+        refuses_null: false,
+    };
     // A large message is in memory only while it is sent, and only so much of all at once.
-    let kib = u32::try_from(stored.content.size() / 1024 + 1).unwrap_or(u32::MAX).min(MEMORY_KIB as u32);
+    let kib = u32::try_from(stored.content.size() / 1024 + 1)
+        .unwrap_or(u32::MAX)
+        .min(MEMORY_KIB as u32);
     let _permit = match &stored.content {
         Content::Memory(_) => None,
         Content::File { .. } => tools.memory.acquire_many(kib).await.ok(),
@@ -215,7 +265,15 @@ async fn deliver(tools: &Tools, now: &Now, way: &Way, claim: &Claim, stored: &Ar
         Ok(content) => content,
         Err(failure) => return all_failed(*failure),
     };
-    let job = Job { tools, now, way, stored, content: &content, open: &open, claim };
+    let job = Job {
+        tools,
+        now,
+        way,
+        stored,
+        content: &content,
+        open: &open,
+        claim,
+    };
     match way.route.upstream().as_ref() {
         Upstream::Capture(directory) => {
             let (prepared, mut results) = match job.prepare(&Capabilities::unlimited(), false) {
@@ -224,13 +282,27 @@ async fn deliver(tools: &Tools, now: &Now, way: &Way, claim: &Claim, stored: &Ar
             };
             if let Some(prepared) = prepared {
                 let (directory, id) = (directory.join(stored.tenant.as_str()), stored.id);
-                let written = tokio::task::spawn_blocking(move || capture::deliver(&directory, id, &prepared)).await;
+                let written = tokio::task::spawn_blocking(move || {
+                    capture::deliver(&directory, id, &prepared)
+                })
+                .await;
                 match written {
                     Ok(written) => results.extend(written),
-                    Err(error) => return all_failed(Failure::of_cause(Cause::WriteFailed, Stage::Prepare, "capture", error.to_string())),
+                    Err(error) => {
+                        return all_failed(Failure::of_cause(
+                            Cause::WriteFailed,
+                            Stage::Prepare,
+                            "capture",
+                            error.to_string(),
+                        ));
+                    }
                 }
             }
-            Outcome { results, key: None, refuses_null: false }
+            Outcome {
+                results,
+                key: None,
+                refuses_null: false,
+            }
         }
         Upstream::Smtp(settings) => job.smtp(settings).await,
     }
@@ -248,7 +320,13 @@ struct Job<'a> {
 
 impl Job<'_> {
     fn all_failed(&self, failure: &Failure) -> Vec<RecipientResult> {
-        self.open.iter().map(|index| RecipientResult { index: *index, result: Err(failure.clone()) }).collect()
+        self.open
+            .iter()
+            .map(|index| RecipientResult {
+                index: *index,
+                result: Err(failure.clone()),
+            })
+            .collect()
     }
 
     async fn smtp(&self, settings: &crate::transport::smtp::Settings) -> Outcome {
@@ -261,23 +339,46 @@ impl Job<'_> {
                 Some(connection) => connection,
                 None => match Connection::open(settings, &self.tools.context).await {
                     Ok(connection) => connection,
-                    Err(failure) => return Outcome { results: self.all_failed(&failure), key: None, refuses_null: false },
+                    Err(failure) => {
+                        return Outcome {
+                            results: self.all_failed(&failure),
+                            key: None,
+                            refuses_null: false,
+                        };
+                    }
                 },
             };
-            self.tools.spool.learn_upstream_size(&self.way.key.to_text(), connection.capabilities.size);
-            let key = connection.server_key.map(|hash| crate::smtp::sasl::encode(&hash));
-            let (prepared, mut results) = match self.prepare(&connection.capabilities, null_refused) {
+            self.tools
+                .spool
+                .learn_upstream_size(&self.way.key.to_text(), connection.capabilities.size);
+            let key = connection
+                .server_key
+                .map(|hash| crate::smtp::sasl::encode(&hash));
+            let (prepared, mut results) = match self.prepare(&connection.capabilities, null_refused)
+            {
                 Ok(done) => done,
                 Err(failure) => {
                     self.keep(settings, connection);
-                    return Outcome { results: self.all_failed(&failure), key, refuses_null: false };
+                    return Outcome {
+                        results: self.all_failed(&failure),
+                        key,
+                        refuses_null: false,
+                    };
                 }
             };
             let Some(prepared) = prepared else {
                 self.keep(settings, connection);
-                return Outcome { results, key, refuses_null: false };
+                return Outcome {
+                    results,
+                    key,
+                    refuses_null: false,
+                };
             };
-            let hook = Hook { tools: self.tools, claim: self.claim, route: must_mark(self.now, self.way).then(|| self.way.key.to_text()) };
+            let hook = Hook {
+                tools: self.tools,
+                claim: self.claim,
+                route: must_mark(self.now, self.way).then(|| self.way.key.to_text()),
+            };
             let sent = connection.send(&prepared, &hook).await;
             if sent.untouched && was_kept {
                 continue; // the kept connection had died; nothing was said on it
@@ -297,32 +398,71 @@ impl Job<'_> {
                 tokio::spawn(connection.quit());
             }
             results.extend(sent.results);
-            return Outcome { results, key, refuses_null: null_refused };
+            return Outcome {
+                results,
+                key,
+                refuses_null: null_refused,
+            };
         }
     }
 
     fn keep(&self, settings: &crate::transport::smtp::Settings, connection: Connection) {
-        if let Some(surplus) = self.way.pool.put(self.way.route.upstream(), connection, settings.connections) {
+        if let Some(surplus) =
+            self.way
+                .pool
+                .put(self.way.route.upstream(), connection, settings.connections)
+        {
             tokio::spawn(surplus.quit());
         }
     }
 
     /// Prepares for a server with these capabilities; gives recipients that cannot be reached.
-    fn prepare(&self, capabilities: &Capabilities, null_refused: bool) -> Result<(Option<Prepared>, Vec<RecipientResult>), Box<Failure>> {
-        let done = prepare_for(&self.way.tenant, &self.way.route, self.stored, self.content, self.open, &self.now.hostname, &self.tools.context.secrets, capabilities, null_refused);
-        let Preparation { prepared, refused } = done.map_err(|error| Box::new(Failure::of_prepare(&error)))?;
+    fn prepare(
+        &self,
+        capabilities: &Capabilities,
+        null_refused: bool,
+    ) -> Result<(Option<Prepared>, Vec<RecipientResult>), Box<Failure>> {
+        let done = prepare_for(
+            &self.way.tenant,
+            &self.way.route,
+            self.stored,
+            self.content,
+            self.open,
+            &self.now.hostname,
+            &self.tools.context.secrets,
+            capabilities,
+            null_refused,
+        );
+        let Preparation { prepared, refused } =
+            done.map_err(|error| Box::new(Failure::of_prepare(&error)))?;
         let refused = refused.into_iter().map(|(index, error)| {
             let mut failure = Failure::of_prepare(&error);
             failure.scope = Scope::Recipient;
-            RecipientResult { index, result: Err(failure) }
+            RecipientResult {
+                index,
+                result: Err(failure),
+            }
         });
         Ok((prepared, refused.collect()))
     }
 }
 
 /// Prepares a message for a route. The one way, for delivery, `test` and `preview` alike.
-#[expect(clippy::too_many_arguments, reason = "each is a different thing; a struct would only name them again")]
-pub fn prepare_for(tenant: &Tenant, route: &Route, stored: &Stored, content: &Bytes, recipients: &[usize], hostname: &str, secrets: &crate::vault::Secrets, capabilities: &Capabilities, null_refused: bool) -> Result<Preparation, PrepareError> {
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is a different thing; a struct would only name them again"
+)]
+pub fn prepare_for(
+    tenant: &Tenant,
+    route: &Route,
+    stored: &Stored,
+    content: &Bytes,
+    recipients: &[usize],
+    hostname: &str,
+    secrets: &crate::vault::Secrets,
+    capabilities: &Capabilities,
+    null_refused: bool,
+) -> Result<Preparation, PrepareError> {
     let settings = sender_settings(tenant, route, stored, content, hostname);
     let keys = match route {
         Route::System { system, .. } if system.sender == SystemSender::System => &system.dkim,
@@ -333,15 +473,36 @@ pub fn prepare_for(tenant: &Tenant, route: &Route, stored: &Stored, content: &By
         if key.when == dkim::When::Auto && route.upstream().signs_itself() {
             continue;
         }
-        let loaded = key.key(secrets).map_err(|e| PrepareError::Signing(e.to_string()))?;
-        signers.push(dkim::Signer { domain: &key.domain, selector: &key.selector, key: loaded });
+        let loaded = key
+            .key(secrets)
+            .map_err(|e| PrepareError::Signing(e.to_string()))?;
+        signers.push(dkim::Signer {
+            domain: &key.domain,
+            selector: &key.selector,
+            key: loaded,
+        });
     }
-    let source = Source { id: stored.id, accepted: stored.accepted, origin: &stored.origin, envelope: &stored.envelope, recipients, content, ours: stored.kind.is_ours(), null_refused };
+    let source = Source {
+        id: stored.id,
+        accepted: stored.accepted,
+        origin: &stored.origin,
+        envelope: &stored.envelope,
+        recipients,
+        content,
+        ours: stored.kind.is_ours(),
+        null_refused,
+    };
     prepare::prepare(&source, &settings, &signers, capabilities)
 }
 
 /// The sender that this route gives the message, by today's settings.
-fn sender_settings(tenant: &Tenant, route: &Route, stored: &Stored, content: &Bytes, hostname: &str) -> prepare::Settings {
+fn sender_settings(
+    tenant: &Tenant,
+    route: &Route,
+    stored: &Stored,
+    content: &Bytes,
+    hostname: &str,
+) -> prepare::Settings {
     let rules = &tenant.sender;
     let utf8_headers = match route.upstream().as_ref() {
         Upstream::Smtp(settings) => settings.utf8_headers,
@@ -353,7 +514,12 @@ fn sender_settings(tenant: &Tenant, route: &Route, stored: &Stored, content: &By
         ReplyTo::OriginalFrom => prepare::ReplyTo::OriginalFromElse(tenant.email.clone()),
         ReplyTo::Fixed(address) => prepare::ReplyTo::Fixed(address.clone()),
     };
-    let own_domains = tenant.dkim.iter().map(|k| k.domain.clone()).chain([rules.address.ascii_domain()]).collect();
+    let own_domains = tenant
+        .dkim
+        .iter()
+        .map(|k| k.domain.clone())
+        .chain([rules.address.ascii_domain()])
+        .collect();
     let mut settings = prepare::Settings {
         address: rules.address.clone(),
         name: rules.name.clone(),
@@ -366,13 +532,26 @@ fn sender_settings(tenant: &Tenant, route: &Route, stored: &Stored, content: &By
         own_domains,
     };
     if rules.application_from != ApplicationFrom::Replace {
-        let user = stored.origin.login.as_deref().and_then(|login| tenant.user(login));
+        let user = stored
+            .origin
+            .login
+            .as_deref()
+            .and_then(|login| tenant.user(login));
         let known = stored.origin.login.is_none() || user.is_some();
-        let from = Header::parse(content).ok().and_then(|header| rewrite::application_from(content, &header));
+        let from = Header::parse(content)
+            .ok()
+            .and_then(|header| rewrite::application_from(content, &header));
         settings.keep_from = known && from.is_some_and(|address| tenant.may_use(user, &address));
     }
-    if let Route::System { system, fallback, .. } = route {
-        settings.detour = Some(if *fallback { "system-relay; reason=own-upstream-failing" } else { "system-relay" });
+    if let Route::System {
+        system, fallback, ..
+    } = route
+    {
+        settings.detour = Some(if *fallback {
+            "system-relay; reason=own-upstream-failing"
+        } else {
+            "system-relay"
+        });
         settings.return_path = Some(system.email.clone());
         if system.sender == SystemSender::System {
             settings.address = system.email.clone();
@@ -385,13 +564,22 @@ fn sender_settings(tenant: &Tenant, route: &Route, stored: &Stored, content: &By
 
 /// The effective return path of a tenant's message today: where its bounce goes.
 pub fn return_path(tenant: &Tenant) -> crate::smtp::address::Address {
-    tenant.sender.return_path.clone().unwrap_or_else(|| tenant.sender.address.clone())
+    tenant
+        .sender
+        .return_path
+        .clone()
+        .unwrap_or_else(|| tenant.sender.address.clone())
 }
 
 async fn read_content(stored: &Arc<Stored>) -> Result<Bytes, Box<Failure>> {
     let damaged = |why: String| {
         tracing::error!(id = %stored.id, tenant = %stored.tenant, event = "damaged", reason = %why, "the stored message is not what was accepted; it is kept and not sent");
-        let mut failure = Failure::of_cause(Cause::MessageUnusable, Stage::Prepare, "", format!("the stored message is damaged: {why}"));
+        let mut failure = Failure::of_cause(
+            Cause::MessageUnusable,
+            Stage::Prepare,
+            "",
+            format!("the stored message is damaged: {why}"),
+        );
         failure.class = Class::Permanent;
         failure.scope = Scope::Message;
         Box::new(failure)
@@ -400,18 +588,32 @@ async fn read_content(stored: &Arc<Stored>) -> Result<Bytes, Box<Failure>> {
         Content::Memory(bytes) => bytes.clone(),
         Content::File { path, .. } => match tokio::fs::read(path).await {
             Ok(bytes) => Bytes::from(bytes),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(damaged("its body file is gone".to_owned())),
-            Err(error) => return Err(Box::new(Failure::of_cause(Cause::WriteFailed, Stage::Prepare, "", format!("{}: {error}", path.display())))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(damaged("its body file is gone".to_owned()));
+            }
+            Err(error) => {
+                return Err(Box::new(Failure::of_cause(
+                    Cause::WriteFailed,
+                    Stage::Prepare,
+                    "",
+                    format!("{}: {error}", path.display()),
+                )));
+            }
         },
     };
-    if is_intact(stored, &bytes) { Ok(bytes) } else { Err(damaged("its SHA-256 does not fit".to_owned())) }
+    if is_intact(stored, &bytes) {
+        Ok(bytes)
+    } else {
+        Err(damaged("its SHA-256 does not fit".to_owned()))
+    }
 }
 
 /// Whether a crash must not make us forget that the final dot may have been sent: where another
 /// route could be taken, or a person is to decide.
 fn must_mark(now: &Now, way: &Way) -> bool {
     let own = matches!(way.route, Route::Own(_));
-    now.retry.uncertain == Uncertain::Hold || (own && crate::tenant::route::fallback(&way.tenant, now.directory.system()).is_some())
+    now.retry.uncertain == Uncertain::Hold
+        || (own && crate::tenant::route::fallback(&way.tenant, now.directory.system()).is_some())
 }
 
 struct Hook<'a> {
@@ -421,10 +623,17 @@ struct Hook<'a> {
 }
 
 impl DotHook for Hook<'_> {
-    fn before_content(&self) -> std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
+    fn before_content(
+        &self,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
         Box::pin(async move {
             match &self.route {
-                Some(route) => self.tools.spool.mark_uncertain(self.claim, route.clone()).await.map_err(|e| e.to_string()),
+                Some(route) => self
+                    .tools
+                    .spool
+                    .mark_uncertain(self.claim, route.clone())
+                    .await
+                    .map_err(|e| e.to_string()),
                 None => Ok(()),
             }
         })
@@ -432,7 +641,14 @@ impl DotHook for Hook<'_> {
 }
 
 /// Turns results into a settlement, log lines and news.
-async fn conclude(tools: &Tools, now: &Now, way: &Way, claim: Claim, stored: &Arc<Stored>, outcome: Outcome) -> Finished {
+async fn conclude(
+    tools: &Tools,
+    now: &Now,
+    way: &Way,
+    claim: Claim,
+    stored: &Arc<Stored>,
+    outcome: Outcome,
+) -> Finished {
     let at = Timestamp::now();
     let mut settlement = unchanged(stored);
     settlement.uncertain = stored.uncertain.clone();
@@ -441,13 +657,19 @@ async fn conclude(tools: &Tools, now: &Now, way: &Way, claim: Claim, stored: &Ar
     let mut any_sent = false;
     let mut uncertain = false;
     let mut permanent: Vec<(usize, Failure)> = Vec::new();
+    let mut told: Vec<(usize, &str, String, String)> = Vec::new();
     for RecipientResult { index, result } in &outcome.results {
-        let Some(state) = settlement.recipients.get_mut(*index) else { continue };
+        let Some(state) = settlement.recipients.get_mut(*index) else {
+            continue;
+        };
         match result {
             Ok(Accepted { relay, reply }) => {
                 any_sent = true;
-                *state = RecipientState { status: RecipientStatus::Sent, reply: reply.clone() };
-                log_recipient(tools, way, stored, *index, "sent", "2.0.0", relay, reply);
+                *state = RecipientState {
+                    status: RecipientStatus::Sent,
+                    reply: reply.clone(),
+                };
+                told.push((*index, "sent", "2.0.0".to_owned(), relay.clone()));
             }
             Err(failure) => {
                 if failure.scope == Scope::Route {
@@ -461,9 +683,16 @@ async fn conclude(tools: &Tools, now: &Now, way: &Way, claim: Claim, stored: &Ar
                     }
                     Class::Transient | Class::Suspend | Class::Slow(_) => false,
                 };
-                let (status, event) = if bounced { (RecipientStatus::Bounced, "bounced") } else { (RecipientStatus::Deferred, "deferred") };
-                *state = RecipientState { status, reply: failure.to_string() };
-                log_recipient(tools, way, stored, *index, event, &failure.dsn(), &failure.relay, &failure.to_string());
+                let (status, event) = if bounced {
+                    (RecipientStatus::Bounced, "bounced")
+                } else {
+                    (RecipientStatus::Deferred, "deferred")
+                };
+                *state = RecipientState {
+                    status,
+                    reply: failure.to_string(),
+                };
+                told.push((*index, event, failure.dsn(), failure.relay.clone()));
                 if bounced {
                     permanent.push((*index, failure.clone()));
                 } else if worst.is_none() || failure.class == Class::Uncertain {
@@ -482,13 +711,18 @@ async fn conclude(tools: &Tools, now: &Now, way: &Way, claim: Claim, stored: &Ar
     let verdict = if any_sent {
         Verdict::Relayed
     } else if settlement.state == State::Failed {
-        Verdict::Refused(permanent.first().map(|(_, f)| f.to_string()).unwrap_or_default())
+        Verdict::Refused(
+            permanent
+                .first()
+                .map(|(_, f)| f.to_string())
+                .unwrap_or_default(),
+        )
     } else {
         Verdict::Deferred
     };
     let refused = matches!(verdict, Verdict::Refused(_));
-    let told = tools.spool.tell_verdict(stored.seq, verdict);
-    if told && refused {
+    let answered = tools.spool.tell_verdict(stored.seq, verdict);
+    if answered && refused {
         settlement.state = State::Done;
         settlement.reason = "refused by the upstream; the application was told".to_owned();
     } else if !permanent.is_empty() {
@@ -496,26 +730,65 @@ async fn conclude(tools: &Tools, now: &Now, way: &Way, claim: Claim, stored: &Ar
     }
     let news = match &route_failure {
         Some(failure) => LaneNews::Failed(Box::new(failure.clone())),
-        None if outcome.results.iter().all(|r| matches!(&r.result, Err(f) if f.stage == Stage::Prepare)) => LaneNews::Untried,
-        None => LaneNews::Fine { key: outcome.key, refuses_null: outcome.refuses_null },
+        None if outcome
+            .results
+            .iter()
+            .all(|r| matches!(&r.result, Err(f) if f.stage == Stage::Prepare)) =>
+        {
+            LaneNews::Untried
+        }
+        None => LaneNews::Fine {
+            key: outcome.key,
+            refuses_null: outcome.refuses_null,
+        },
     };
+    let states = settlement.recipients.clone();
     settle(tools, claim, settlement).await;
+    // The log says only what is on record.
+    for (index, event, dsn, relay) in told {
+        log_recipient(
+            tools,
+            way,
+            stored,
+            index,
+            event,
+            &dsn,
+            &relay,
+            &states[index].reply,
+        );
+    }
     Finished { news, again }
 }
 
 /// Decides the message's state after an attempt, and when it is due again.
-fn next_step(now: &Now, way: &Way, stored: &Stored, settlement: &mut Settlement, worst: Option<&Failure>, at: Timestamp) -> Option<Again> {
+fn next_step(
+    now: &Now,
+    way: &Way,
+    stored: &Stored,
+    settlement: &mut Settlement,
+    worst: Option<&Failure>,
+    at: Timestamp,
+) -> Option<Again> {
     let open = settlement.recipients.iter().any(|r| !r.is_settled());
-    let bounced = settlement.recipients.iter().any(|r| r.status == RecipientStatus::Bounced);
+    let bounced = settlement
+        .recipients
+        .iter()
+        .any(|r| r.status == RecipientStatus::Bounced);
     let Some(failure) = worst.filter(|_| open) else {
         settlement.state = if bounced { State::Failed } else { State::Done };
         if bounced {
-            settlement.reason = settlement.recipients.iter().find(|r| r.status == RecipientStatus::Bounced).map(|r| r.reply.clone()).unwrap_or_default();
+            settlement.reason = settlement
+                .recipients
+                .iter()
+                .find(|r| r.status == RecipientStatus::Bounced)
+                .map(|r| r.reply.clone())
+                .unwrap_or_default();
         }
         return None;
     };
     settlement.reason = failure.to_string();
-    let later = |attempts: u32| lane::after(at, now.retry.wait_with_jitter(attempts, jitter(stored)));
+    let later =
+        |attempts: u32| lane::after(at, now.retry.wait_with_jitter(attempts, jitter(stored)));
     match failure.class {
         Class::Suspend => {
             settlement.state = State::Suspended;
@@ -558,7 +831,11 @@ fn next_step(now: &Now, way: &Way, stored: &Stored, settlement: &mut Settlement,
 /// A number that differs from message to message and from try to try.
 pub fn jitter(stored: &Stored) -> u32 {
     let bytes = stored.id.as_str().as_bytes();
-    bytes.iter().fold(stored.attempts.wrapping_mul(40_503), |sum, b| sum.wrapping_mul(31).wrapping_add(u32::from(*b)))
+    bytes
+        .iter()
+        .fold(stored.attempts.wrapping_mul(40_503), |sum, b| {
+            sum.wrapping_mul(31).wrapping_add(u32::from(*b))
+        })
 }
 
 /// Records a result, again and again until it is recorded: a delivery that is forgotten would be
@@ -580,11 +857,31 @@ async fn settle(tools: &Tools, claim: Claim, settlement: Settlement) {
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "one log line has that many fields")]
-fn log_recipient(tools: &Tools, way: &Way, stored: &Stored, index: usize, event: &str, dsn: &str, relay: &str, reply: &str) {
-    let to = stored.envelope.recipients.get(index).map(|r| r.address.to_string()).unwrap_or_default();
-    let delay = Duration::try_from(Timestamp::now().duration_since(stored.accepted)).unwrap_or_default();
-    tools.metrics.delivery(stored.tenant.as_str(), way.key.word(), event);
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one log line has that many fields"
+)]
+fn log_recipient(
+    tools: &Tools,
+    way: &Way,
+    stored: &Stored,
+    index: usize,
+    event: &str,
+    dsn: &str,
+    relay: &str,
+    reply: &str,
+) {
+    let to = stored
+        .envelope
+        .recipients
+        .get(index)
+        .map(|r| r.address.to_string())
+        .unwrap_or_default();
+    let delay =
+        Duration::try_from(Timestamp::now().duration_since(stored.accepted)).unwrap_or_default();
+    tools
+        .metrics
+        .delivery(stored.tenant.as_str(), way.key.word(), event);
     let route = match &way.route {
         Route::System { fallback: true, .. } => "system-fallback",
         Route::System { .. } | Route::Own(_) => way.key.word(),
@@ -596,36 +893,73 @@ fn log_recipient(tools: &Tools, way: &Way, stored: &Stored, index: usize, event:
 }
 
 /// The notice that is owed for failed recipients; `None` where nobody is to be told.
-fn owed(now: &Now, way: &Way, stored: &Stored, states: &[RecipientState], failures: Option<&[(usize, Failure)]>) -> Option<Owed> {
+fn owed(
+    now: &Now,
+    way: &Way,
+    stored: &Stored,
+    states: &[RecipientState],
+    failures: Option<&[(usize, Failure)]>,
+) -> Option<Owed> {
     if stored.kind == Kind::Bounce || stored.envelope.mail_from.is_none() {
         return None;
     }
     let language = way.tenant.language;
     let newly: Vec<(usize, Option<&Failure>)> = match failures {
         Some(failures) => failures.iter().map(|(i, f)| (*i, Some(f))).collect(),
-        None => stored.open_recipients().into_iter().map(|i| (i, None)).collect(),
+        None => stored
+            .open_recipients()
+            .into_iter()
+            .map(|i| (i, None))
+            .collect(),
     };
     let recipients: Vec<OwedRecipient> = newly
         .into_iter()
-        .filter(|(index, _)| stored.envelope.recipients.get(*index).is_some_and(crate::message::Recipient::wants_failure))
+        .filter(|(index, _)| {
+            stored
+                .envelope
+                .recipients
+                .get(*index)
+                .is_some_and(crate::message::Recipient::wants_failure)
+        })
         .map(|(index, failure)| owed_recipient(stored, states, index, failure, language))
         .collect();
     if recipients.is_empty() {
         return None;
     }
-    Some(bounce::owed(stored, &return_path(&way.tenant), recipients, now))
+    Some(bounce::owed(
+        stored,
+        &return_path(&way.tenant),
+        recipients,
+        now,
+    ))
 }
 
-fn owed_recipient(stored: &Stored, states: &[RecipientState], index: usize, failure: Option<&Failure>, language: Language) -> OwedRecipient {
+fn owed_recipient(
+    stored: &Stored,
+    states: &[RecipientState],
+    index: usize,
+    failure: Option<&Failure>,
+    language: Language,
+) -> OwedRecipient {
     let recipient = &stored.envelope.recipients[index];
     OwedRecipient {
         address: recipient.address.to_string(),
         orcpt: recipient.orcpt.clone(),
         status: failure.map_or_else(|| "4.4.7".to_owned(), Failure::dsn),
-        reply: states.get(index).map(|s| s.reply.clone()).unwrap_or_default(),
-        relay: failure.filter(|f| f.reply.is_some()).map(|f| f.relay.clone()).unwrap_or_default(),
-        cause: failure.map(|f| f.meaning.cause.get(language).to_owned()).unwrap_or_default(),
-        remedy: failure.map(|f| f.meaning.remedy.get(language).to_owned()).unwrap_or_default(),
+        reply: states
+            .get(index)
+            .map(|s| s.reply.clone())
+            .unwrap_or_default(),
+        relay: failure
+            .filter(|f| f.reply.is_some())
+            .map(|f| f.relay.clone())
+            .unwrap_or_default(),
+        cause: failure
+            .map(|f| f.meaning.cause.get(language).to_owned())
+            .unwrap_or_default(),
+        remedy: failure
+            .map(|f| f.meaning.remedy.get(language).to_owned())
+            .unwrap_or_default(),
     }
 }
 
@@ -633,12 +967,24 @@ fn owed_recipient(stored: &Stored, states: &[RecipientState], index: usize, fail
 pub async fn give_up(tools: &Tools, now: &Now, tenant: &Arc<Tenant>, route: Route, claim: Claim) {
     let stored = Arc::clone(claim.message());
     let key = route.key(tenant);
-    let way = Way { tenant: Arc::clone(tenant), route, key, pool: Arc::default(), health: Health { reason: "given up by a person".to_owned(), ..Health::default() } };
+    let way = Way {
+        tenant: Arc::clone(tenant),
+        route,
+        key,
+        pool: Arc::default(),
+        health: Health {
+            reason: "given up by a person".to_owned(),
+            ..Health::default()
+        },
+    };
     let settlement = expire(tools, now, &way, &stored);
     settle(tools, claim, settlement).await;
 }
 
 /// A transcript-keeping context for a test mail.
 pub fn with_transcript(context: &Context, transcript: Transcript) -> Context {
-    Context { transcript, ..context.clone() }
+    Context {
+        transcript,
+        ..context.clone()
+    }
 }

@@ -24,7 +24,12 @@ const WINDOW: Duration = Duration::from_secs(60);
 const HEADER_KEPT: usize = 8 * 1024;
 
 /// What is owed to a return path for these recipients.
-pub fn owed(stored: &Stored, return_path: &Address, recipients: Vec<OwedRecipient>, _now: &Now) -> Owed {
+pub fn owed(
+    stored: &Stored,
+    return_path: &Address,
+    recipients: Vec<OwedRecipient>,
+    _now: &Now,
+) -> Owed {
     Owed {
         id: stored.id.to_string(),
         tenant: stored.tenant.to_string(),
@@ -45,21 +50,30 @@ fn original_header(stored: &Stored) -> String {
         Content::File { path, .. } => {
             use std::io::Read as _;
             let mut head = Vec::new();
-            let read = std::fs::File::open(path).and_then(|file| file.take(crate::message::content::HEADER_LIMIT as u64).read_to_end(&mut head));
+            let read = std::fs::File::open(path).and_then(|file| {
+                file.take(crate::message::content::HEADER_LIMIT as u64)
+                    .read_to_end(&mut head)
+            });
             if read.is_err() {
                 return String::new();
             }
             head.into()
         }
     };
-    let Ok(header) = Header::parse(&bytes) else { return String::new() };
+    let Ok(header) = Header::parse(&bytes) else {
+        return String::new();
+    };
     let mut out = String::new();
     for field in &header.fields {
         let name = String::from_utf8_lossy(&bytes[field.name.clone()]).to_ascii_lowercase();
-        if matches!(name.as_str(), "bcc" | "resent-bcc") || out.len() + field.raw.len() > HEADER_KEPT {
+        if matches!(name.as_str(), "bcc" | "resent-bcc")
+            || out.len() + field.raw.len() > HEADER_KEPT
+        {
             continue;
         }
-        out.push_str(&crate::message::rfc2047::decode_raw(&bytes[field.raw.clone()]));
+        out.push_str(&crate::message::rfc2047::decode_raw(
+            &bytes[field.raw.clone()],
+        ));
     }
     out
 }
@@ -82,7 +96,10 @@ impl Bouncer {
         };
         let mut by_path: HashMap<(String, String), Vec<(i64, Owed)>> = HashMap::new();
         for (seq, notice) in owed {
-            by_path.entry((notice.tenant.clone(), notice.return_path.clone())).or_default().push((seq, notice));
+            by_path
+                .entry((notice.tenant.clone(), notice.return_path.clone()))
+                .or_default()
+                .push((seq, notice));
         }
         let mut wait: Option<Duration> = None;
         for ((tenant, path), notices) in by_path {
@@ -97,8 +114,14 @@ impl Bouncer {
             let room = SINGLE_LIMIT.saturating_sub(sent.len());
             let mut notices = notices.into_iter();
             for (seq, notice) in notices.by_ref().take(room) {
-                if self.write(tools, now, &tenant, &path, &[(seq, notice)]).await {
-                    self.sent.entry(path.clone()).or_default().push(Instant::now());
+                if self
+                    .write(tools, now, &tenant, &path, &[(seq, notice)])
+                    .await
+                {
+                    self.sent
+                        .entry(path.clone())
+                        .or_default()
+                        .push(Instant::now());
                 }
             }
             let rest: Vec<(i64, Owed)> = notices.collect();
@@ -106,7 +129,9 @@ impl Bouncer {
                 continue;
             }
             let sent = self.sent.entry(path.clone()).or_default();
-            let free_in = sent.first().map_or(Duration::ZERO, |first| WINDOW.saturating_sub(first.elapsed()));
+            let free_in = sent.first().map_or(Duration::ZERO, |first| {
+                WINDOW.saturating_sub(first.elapsed())
+            });
             if free_in.is_zero() {
                 if self.write(tools, now, &tenant, &path, &rest).await {
                     self.sent.entry(path).or_default().push(Instant::now());
@@ -119,7 +144,14 @@ impl Bouncer {
     }
 
     /// Commits one message for these notices and strikes them out.
-    async fn write(&self, tools: &Tools, now: &Now, tenant: &Tenant, path: &str, notices: &[(i64, Owed)]) -> bool {
+    async fn write(
+        &self,
+        tools: &Tools,
+        now: &Now,
+        tenant: &Tenant,
+        path: &str,
+        notices: &[(i64, Owed)],
+    ) -> bool {
         let seqs: Vec<i64> = notices.iter().map(|(seq, _)| *seq).collect();
         let Ok(to) = Address::parse(path) else {
             strike(&tools.spool, seqs).await;
@@ -127,10 +159,23 @@ impl Bouncer {
         };
         let single: Vec<&Owed> = notices.iter().map(|(_, notice)| notice).collect();
         let text = compose(tenant, &now.hostname, &to, &single);
-        match submit(&tools.spool, tenant.id.clone(), Kind::Bounce, None, &to, text.as_bytes()).await {
+        match submit(
+            &tools.spool,
+            tenant.id.clone(),
+            Kind::Bounce,
+            None,
+            &to,
+            text.as_bytes(),
+        )
+        .await
+        {
             Ok(id) => {
                 for notice in single {
-                    let event = if notice.delayed { "delay-notice" } else { "bounce" };
+                    let event = if notice.delayed {
+                        "delay-notice"
+                    } else {
+                        "bounce"
+                    };
                     tracing::info!(id = %notice.id, tenant = %tenant.id, event = event, to = %to, notice = %id);
                 }
                 strike(&tools.spool, seqs).await;
@@ -151,11 +196,31 @@ async fn strike(spool: &Spool, seqs: Vec<i64>) {
 }
 
 /// Puts a message of our own into the spool.
-pub async fn submit(spool: &Spool, tenant: TenantId, kind: Kind, mail_from: Option<Address>, to: &Address, message: &[u8]) -> Result<crate::message::MessageId, String> {
+pub async fn submit(
+    spool: &Spool,
+    tenant: TenantId,
+    kind: Kind,
+    mail_from: Option<Address>,
+    to: &Address,
+    message: &[u8],
+) -> Result<crate::message::MessageId, String> {
     let mut content = spool.incoming();
     content.push(message).map_err(|e| e.to_string())?;
-    let envelope = Envelope { mail_from, recipients: vec![Recipient::new(to.clone())], smtputf8: false, ret_full: None, envid: None };
-    let admitted = Admitted { tenant, kind, envelope, origin: Origin::default(), content, held: false };
+    let envelope = Envelope {
+        mail_from,
+        recipients: vec![Recipient::new(to.clone())],
+        smtputf8: false,
+        ret_full: None,
+        envid: None,
+    };
+    let admitted = Admitted {
+        tenant,
+        kind,
+        envelope,
+        origin: Origin::default(),
+        content,
+        held: false,
+    };
     let spooled = spool.commit(admitted).await.map_err(|e| e.to_string())?;
     spool.release(&spooled);
     Ok(spooled.id())
@@ -166,7 +231,11 @@ fn compose(tenant: &Tenant, hostname: &str, to: &Address, notices: &[&Owed]) -> 
     let german = tenant.language == Language::De;
     let delayed = notices.iter().all(|n| n.delayed);
     let boundary = format!("=_postbote_{}", crate::message::MessageId::fresh());
-    let name = if german { "Mail-Zustellung" } else { "Mail Delivery System" };
+    let name = if german {
+        "Mail-Zustellung"
+    } else {
+        "Mail Delivery System"
+    };
     let subject = match (german, delayed, notices.len()) {
         (true, true, 1) => "Ihre Nachricht ist noch nicht zugestellt".to_owned(),
         (true, true, n) => format!("{n} Nachrichten sind noch nicht zugestellt"),
@@ -184,10 +253,15 @@ fn compose(tenant: &Tenant, hostname: &str, to: &Address, notices: &[&Owed]) -> 
         date::format(Timestamp::now()),
     );
     out.push_str(&quoted(&human(notices, german, hostname)));
-    out.push_str(&format!("\r\n--{boundary}\r\nContent-Type: message/delivery-status\r\n\r\n{}", machine(notices, hostname)));
+    out.push_str(&format!(
+        "\r\n--{boundary}\r\nContent-Type: message/delivery-status\r\n\r\n{}",
+        machine(notices, hostname)
+    ));
     if let [one] = notices {
         let header = ascii_header(&one.header);
-        out.push_str(&format!("\r\n--{boundary}\r\nContent-Type: text/rfc822-headers\r\n\r\n{header}"));
+        out.push_str(&format!(
+            "\r\n--{boundary}\r\nContent-Type: text/rfc822-headers\r\n\r\n{header}"
+        ));
     }
     out.push_str(&format!("\r\n--{boundary}--\r\n"));
     out
@@ -199,13 +273,18 @@ fn quoted(text: &str) -> String {
 }
 
 fn ascii_header(header: &str) -> String {
-    header.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect()
+    header
+        .chars()
+        .map(|c| if c.is_ascii() { c } else { '?' })
+        .collect()
 }
 
 fn human(notices: &[&Owed], german: bool, hostname: &str) -> String {
     let mut out = String::new();
     for notice in notices {
-        let accepted = Timestamp::from_millisecond(notice.accepted).map(date::format).unwrap_or_default();
+        let accepted = Timestamp::from_millisecond(notice.accepted)
+            .map(date::format)
+            .unwrap_or_default();
         out.push_str(&match (german, notice.delayed) {
             (true, false) => format!("Ihre Nachricht {} vom {accepted} konnte nicht zugestellt werden an:\n", notice.id),
             (true, true) => format!("Ihre Nachricht {} vom {accepted} ist noch nicht zugestellt. Der Versand wird weiter versucht; Sie müssen nichts tun.\nNoch offen:\n", notice.id),
@@ -216,13 +295,25 @@ fn human(notices: &[&Owed], german: bool, hostname: &str) -> String {
             out.push_str(&format!("\n  {}\n", recipient.address));
             let label = |de: &str, en: &str| if german { de.to_owned() } else { en.to_owned() };
             if !recipient.reply.is_empty() {
-                out.push_str(&format!("    {}: {}\n", label("Antwort", "Answer"), recipient.reply));
+                out.push_str(&format!(
+                    "    {}: {}\n",
+                    label("Antwort", "Answer"),
+                    recipient.reply
+                ));
             }
             if !recipient.cause.is_empty() {
-                out.push_str(&format!("    {}: {}\n", label("Ursache", "Cause"), recipient.cause));
+                out.push_str(&format!(
+                    "    {}: {}\n",
+                    label("Ursache", "Cause"),
+                    recipient.cause
+                ));
             }
             if !recipient.remedy.is_empty() {
-                out.push_str(&format!("    {}: {}\n", label("Abhilfe", "Remedy"), recipient.remedy));
+                out.push_str(&format!(
+                    "    {}: {}\n",
+                    label("Abhilfe", "Remedy"),
+                    recipient.remedy
+                ));
             }
         }
         out.push('\n');
@@ -235,7 +326,10 @@ fn machine(notices: &[&Owed], hostname: &str) -> String {
     let mut out = format!("Reporting-MTA: dns; {hostname}\r\n");
     if let [one] = notices {
         if let Some(envid) = one.envid.as_deref().and_then(xtext::decode) {
-            out.push_str(&format!("Original-Envelope-Id: {}\r\n", ascii_header(&envid)));
+            out.push_str(&format!(
+                "Original-Envelope-Id: {}\r\n",
+                ascii_header(&envid)
+            ));
         }
         if let Ok(at) = Timestamp::from_millisecond(one.accepted) {
             out.push_str(&format!("Arrival-Date: {}\r\n", date::format(at)));
@@ -245,17 +339,41 @@ fn machine(notices: &[&Owed], hostname: &str) -> String {
         for recipient in &notice.recipients {
             let action = if notice.delayed { "delayed" } else { "failed" };
             out.push_str("\r\n");
-            if let Some((kind, address)) = recipient.orcpt.as_deref().and_then(|o| o.split_once(';')) {
-                out.push_str(&format!("Original-Recipient: {};{}\r\n", ascii_header(kind), ascii_header(&xtext::decode(address).unwrap_or_default())));
+            if let Some((kind, address)) =
+                recipient.orcpt.as_deref().and_then(|o| o.split_once(';'))
+            {
+                out.push_str(&format!(
+                    "Original-Recipient: {};{}\r\n",
+                    ascii_header(kind),
+                    ascii_header(&xtext::decode(address).unwrap_or_default())
+                ));
             }
-            out.push_str(&format!("Final-Recipient: rfc822; {}\r\nAction: {action}\r\nStatus: {}\r\n", ascii_header(&recipient.address), recipient.status));
-            if let Some(host) = recipient.relay.split(['[', ':']).next().filter(|h| !h.is_empty()) {
+            out.push_str(&format!(
+                "Final-Recipient: rfc822; {}\r\nAction: {action}\r\nStatus: {}\r\n",
+                ascii_header(&recipient.address),
+                recipient.status
+            ));
+            if let Some(host) = recipient
+                .relay
+                .split(['[', ':'])
+                .next()
+                .filter(|h| !h.is_empty())
+            {
                 out.push_str(&format!("Remote-MTA: dns; {}\r\n", ascii_header(host)));
                 let reply: String = ascii_header(&recipient.reply).chars().take(900).collect();
-                out.push_str(&format!("Diagnostic-Code: smtp; {}\r\n", crate::message::rfc2047::fold(&reply, 23)));
+                out.push_str(&format!(
+                    "Diagnostic-Code: smtp; {}\r\n",
+                    crate::message::rfc2047::fold(&reply, 23)
+                ));
             }
-            out.push_str(&format!("Last-Attempt-Date: {}\r\n", date::format(Timestamp::now())));
-            if let Some(until) = notice.until.and_then(|ms| Timestamp::from_millisecond(ms).ok()) {
+            out.push_str(&format!(
+                "Last-Attempt-Date: {}\r\n",
+                date::format(Timestamp::now())
+            ));
+            if let Some(until) = notice
+                .until
+                .and_then(|ms| Timestamp::from_millisecond(ms).ok())
+            {
                 out.push_str(&format!("Will-Retry-Until: {}\r\n", date::format(until)));
             }
         }

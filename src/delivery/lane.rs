@@ -88,10 +88,22 @@ impl Health {
     }
 
     /// The route failed as a whole. `jitter`: any number.
-    pub fn failed(&mut self, now: Timestamp, retry: &retry::Settings, suspend: bool, before_acceptance: bool, reason: &str, jitter: u32) {
+    pub fn failed(
+        &mut self,
+        now: Timestamp,
+        retry: &retry::Settings,
+        suspend: bool,
+        before_acceptance: bool,
+        reason: &str,
+        jitter: u32,
+    ) {
         self.failures = self.failures.saturating_add(1);
         // A probe interval is kept exactly; only plain retries are spread.
-        let wait = if suspend { retry.wait(self.failures) } else { retry.wait_with_jitter(self.failures, jitter) };
+        let wait = if suspend {
+            retry.wait(self.failures)
+        } else {
+            retry.wait_with_jitter(self.failures, jitter)
+        };
         self.retry_at = Some(after(now, wait));
         if before_acceptance {
             self.failing_since.get_or_insert(now);
@@ -149,7 +161,10 @@ impl Health {
 
 /// A time later, saturating.
 pub fn after(now: Timestamp, wait: Duration) -> Timestamp {
-    jiff::SignedDuration::try_from(wait).ok().and_then(|d| now.checked_add(d).ok()).unwrap_or(Timestamp::MAX)
+    jiff::SignedDuration::try_from(wait)
+        .ok()
+        .and_then(|d| now.checked_add(d).ok())
+        .unwrap_or(Timestamp::MAX)
 }
 
 /// Kept connections of a lane. They belong to one set of settings: after a change all are closed.
@@ -162,7 +177,11 @@ impl Pool {
     /// A kept connection that still seems alive.
     pub fn take(&self, upstream: &Arc<Upstream>) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.0.as_ref().is_some_and(|known| !Arc::ptr_eq(known, upstream)) {
+        if idle
+            .0
+            .as_ref()
+            .is_some_and(|known| !Arc::ptr_eq(known, upstream))
+        {
             idle.1.clear();
         }
         idle.0 = Some(Arc::clone(upstream));
@@ -175,9 +194,18 @@ impl Pool {
     }
 
     /// Keeps a connection, if it is for these settings.
-    pub fn put(&self, upstream: &Arc<Upstream>, connection: Connection, limit: usize) -> Option<Connection> {
+    pub fn put(
+        &self,
+        upstream: &Arc<Upstream>,
+        connection: Connection,
+        limit: usize,
+    ) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = idle.0.as_ref().is_some_and(|known| Arc::ptr_eq(known, upstream)) && idle.1.len() < limit;
+        let fits = idle
+            .0
+            .as_ref()
+            .is_some_and(|known| Arc::ptr_eq(known, upstream))
+            && idle.1.len() < limit;
         if fits {
             idle.1.push(connection);
             None
@@ -189,7 +217,9 @@ impl Pool {
     /// Takes out connections that have been idle for too long, or all of them.
     pub fn expired(&self, all: bool) -> Vec<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let (gone, kept) = std::mem::take(&mut idle.1).into_iter().partition(|c| all || c.last_used.elapsed() >= IDLE_LIMIT);
+        let (gone, kept) = std::mem::take(&mut idle.1)
+            .into_iter()
+            .partition(|c| all || c.last_used.elapsed() >= IDLE_LIMIT);
         idle.1 = kept;
         gone
     }
@@ -212,12 +242,22 @@ mod tests {
         assert_eq!(health.gate(at(59)), Gate::Closed(at(60)));
         assert_eq!(health.gate(at(60)), Gate::Probe);
         health.failed(at(60), &retry, true, true, "535", 0);
-        assert_eq!(health.gate(at(61)), Gate::Closed(at(180)), "the interval doubles");
+        assert_eq!(
+            health.gate(at(61)),
+            Gate::Closed(at(180)),
+            "the interval doubles"
+        );
         assert_eq!(health.failing_since, Some(at(0)));
-        assert_eq!(health.excluded_since(at(-100), at(200)), Duration::from_secs(200));
+        assert_eq!(
+            health.excluded_since(at(-100), at(200)),
+            Duration::from_secs(200)
+        );
         health.succeeded(at(200));
         assert_eq!((health.gate(at(200)), health.is_up()), (Gate::Open, true));
-        assert_eq!(health.excluded_since(at(100), at(500)), Duration::from_secs(100));
+        assert_eq!(
+            health.excluded_since(at(100), at(500)),
+            Duration::from_secs(100)
+        );
         health.paused(at(300), Duration::from_secs(50), "quota");
         assert_eq!(health.gate(at(310)), Gate::Closed(at(350)));
         health.forgive();

@@ -43,7 +43,9 @@ impl Settings {
     /// from `first` to `maximum`.
     pub fn wait(&self, failures: u32) -> Duration {
         let doublings = failures.saturating_sub(1).min(31);
-        self.first.saturating_mul(1u32 << doublings).min(self.maximum.max(self.first))
+        self.first
+            .saturating_mul(1u32 << doublings)
+            .min(self.maximum.max(self.first))
     }
 
     /// The same with up to a fifth more or less, so that many do not come at once. `random` is

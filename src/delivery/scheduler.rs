@@ -102,7 +102,10 @@ impl Queues {
     }
 
     fn health(&self, key: &RouteKey) -> Health {
-        self.lanes.get(key).map(|l| l.health.clone()).unwrap_or_default()
+        self.lanes
+            .get(key)
+            .map(|l| l.health.clone())
+            .unwrap_or_default()
     }
 }
 
@@ -117,16 +120,39 @@ impl Scheduler {
     pub fn new(tools: Tools, now: Now) -> Result<Self, StoreError> {
         let mut queues = Queues::default();
         for (route, health) in tools.spool.lanes()? {
-            if let (Some(key), Ok(health)) = (RouteKey::from_text(&route), serde_json::from_str::<Health>(&health)) {
-                queues.lanes.insert(key, Lane { health, ..Lane::default() });
+            if let (Some(key), Ok(health)) = (
+                RouteKey::from_text(&route),
+                serde_json::from_str::<Health>(&health),
+            ) {
+                queues.lanes.insert(
+                    key,
+                    Lane {
+                        health,
+                        ..Lane::default()
+                    },
+                );
             }
         }
-        let inner = Inner { tools, now: ArcSwap::from_pointee(now), queues: Mutex::new(queues), tasks: TaskTracker::new(), stop: CancellationToken::new(), abort: CancellationToken::new() };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Inner {
+            tools,
+            now: ArcSwap::from_pointee(now),
+            queues: Mutex::new(queues),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            abort: CancellationToken::new(),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// New settings. Waiting and suspended mail of the tenants concerned is due at once.
-    pub fn reconfigure(&self, now: Now, concerned: &dyn Fn(&TenantId) -> bool, system_concerned: bool) {
+    pub fn reconfigure(
+        &self,
+        now: Now,
+        concerned: &dyn Fn(&TenantId) -> bool,
+        system_concerned: bool,
+    ) {
         self.inner.now.store(Arc::new(now));
         let mut queues = lock(&self.inner);
         let mut changed = Vec::new();
@@ -145,7 +171,11 @@ impl Scheduler {
             if concerned(&tenant) || system_concerned {
                 if let Some(queue) = queues.tenants.get_mut(&tenant) {
                     let later = std::mem::take(&mut queue.later);
-                    queue.ready.extend(later.into_iter().map(|((_, seq), accepted)| (seq, accepted)));
+                    queue.ready.extend(
+                        later
+                            .into_iter()
+                            .map(|((_, seq), accepted)| (seq, accepted)),
+                    );
                 }
             }
             queues.mark(&tenant);
@@ -160,13 +190,21 @@ impl Scheduler {
     /// Runs until [`Self::drain`].
     pub async fn run(&self) {
         let bouncer = self.clone();
-        self.inner.tasks.spawn(async move { bouncer.run_bouncer().await });
+        self.inner
+            .tasks
+            .spawn(async move { bouncer.run_bouncer().await });
         let mut sweep = tokio::time::interval(SWEEP);
         loop {
             let wake = self.dispatch();
             let timer = async {
                 match wake {
-                    Some(at) => tokio::time::sleep(Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default()).await,
+                    Some(at) => {
+                        tokio::time::sleep(
+                            Duration::try_from(at.duration_since(Timestamp::now()))
+                                .unwrap_or_default(),
+                        )
+                        .await
+                    }
                     None => std::future::pending().await,
                 }
             };
@@ -183,12 +221,22 @@ impl Scheduler {
     pub async fn drain(&self, deadline: Duration) {
         self.inner.stop.cancel();
         self.inner.tasks.close();
-        if tokio::time::timeout(deadline, self.inner.tasks.wait()).await.is_err() {
-            tracing::warn!(event = "drain", "deliveries still run at the deadline; they are cancelled and their mail stays in the spool");
+        if tokio::time::timeout(deadline, self.inner.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                event = "drain",
+                "deliveries still run at the deadline; they are cancelled and their mail stays in the spool"
+            );
             self.inner.abort.cancel();
             let _ = tokio::time::timeout(Duration::from_secs(5), self.inner.tasks.wait()).await;
         }
-        let pools: Vec<Arc<Pool>> = lock(&self.inner).lanes.values().map(|l| Arc::clone(&l.pool)).collect();
+        let pools: Vec<Arc<Pool>> = lock(&self.inner)
+            .lanes
+            .values()
+            .map(|l| Arc::clone(&l.pool))
+            .collect();
         for pool in pools {
             for connection in pool.expired(true) {
                 let _ = tokio::time::timeout(Duration::from_secs(1), connection.quit()).await;
@@ -200,7 +248,10 @@ impl Scheduler {
         let mut bouncer = Bouncer::default();
         loop {
             let now = self.inner.now.load_full();
-            let wait = bouncer.work(&self.inner.tools, &now).await.unwrap_or(Duration::from_secs(2));
+            let wait = bouncer
+                .work(&self.inner.tools, &now)
+                .await
+                .unwrap_or(Duration::from_secs(2));
             tokio::select! {
                 () = self.inner.stop.cancelled() => return,
                 () = tokio::time::sleep(wait.min(Duration::from_secs(2))) => {}
@@ -227,7 +278,11 @@ impl Scheduler {
                 }
             }
         }
-        while let Some(((time, tenant), ())) = queues.timers.first_key_value().map(|(k, ())| (k.clone(), ())) {
+        while let Some(((time, tenant), ())) = queues
+            .timers
+            .first_key_value()
+            .map(|(k, ())| (k.clone(), ()))
+        {
             if time > at {
                 break;
             }
@@ -235,7 +290,9 @@ impl Scheduler {
             if let Some(queue) = queues.tenants.get_mut(&tenant) {
                 let still_later = queue.later.split_off(&(at, i64::MAX));
                 let due = std::mem::replace(&mut queue.later, still_later);
-                queue.ready.extend(due.into_iter().map(|((_, seq), accepted)| (seq, accepted)));
+                queue
+                    .ready
+                    .extend(due.into_iter().map(|((_, seq), accepted)| (seq, accepted)));
                 if let Some(((next, _), _)) = queue.later.first_key_value() {
                     let next = *next;
                     queues.timers.insert((next, tenant.clone()), ());
@@ -245,7 +302,9 @@ impl Scheduler {
         }
         // One start a tenant and round: many tenants on one lane take turns.
         while now.sending && queues.running < ATTEMPTS_LIMIT {
-            let Some(tenant) = queues.dirty.pop_front() else { break };
+            let Some(tenant) = queues.dirty.pop_front() else {
+                break;
+            };
             queues.dirty_set.remove(&tenant);
             match self.next_start(&mut queues, &now, &tenant, at) {
                 Step::Wait => {}
@@ -260,7 +319,9 @@ impl Scheduler {
     }
 
     fn next_start(&self, queues: &mut Queues, now: &Now, id: &TenantId, at: Timestamp) -> Step {
-        let Some(queue) = queues.tenants.get_mut(id) else { return Step::Wait };
+        let Some(queue) = queues.tenants.get_mut(id) else {
+            return Step::Wait;
+        };
         let Some((&seq, _)) = queue.ready.first_key_value() else {
             if queue.later.is_empty() {
                 queues.tenants.remove(id);
@@ -293,7 +354,11 @@ impl Scheduler {
         let mut wake: Option<Timestamp> = None;
         let mut candidates = vec![first.clone()];
         let own_key = first.key(tenant);
-        if let (Route::Own(_), false, Some(relay)) = (&first, pinned, route::fallback(tenant, now.directory.system())) {
+        if let (Route::Own(_), false, Some(relay)) = (
+            &first,
+            pinned,
+            route::fallback(tenant, now.directory.system()),
+        ) {
             let health = queues.health(&own_key);
             if let Some(since) = health.failing_since {
                 let begins = lane::after(since, tenant.policy.fallback_after);
@@ -322,11 +387,20 @@ impl Scheduler {
                 continue;
             }
             lane.active += 1;
-            let way = Way { tenant: Arc::clone(tenant), route, key, pool: Arc::clone(&lane.pool), health: lane.health.clone() };
+            let way = Way {
+                tenant: Arc::clone(tenant),
+                route,
+                key,
+                pool: Arc::clone(&lane.pool),
+                health: lane.health.clone(),
+            };
             if let Some(queue) = queues.tenants.get_mut(id) {
                 queue.ready.remove(&seq);
             }
-            return Step::Start { seq, way: Box::new(way) };
+            return Step::Start {
+                seq,
+                way: Box::new(way),
+            };
         }
         if let Some(at) = wake {
             queues.timers.insert((at, id.clone()), ());
@@ -375,12 +449,24 @@ impl Scheduler {
                 if lane.health != before {
                     saved = Some(lane.health.clone());
                     if before.is_up() != lane.health.is_up() {
-                        freed.extend(self.announce(&way.key, way, &before, &lane.health, &finished.news));
+                        freed.extend(self.announce(
+                            &way.key,
+                            way,
+                            &before,
+                            &lane.health,
+                            &finished.news,
+                        ));
                     }
                 }
             }
         }
-        if let Some((Finished { again: Some(again), .. }, accepted)) = &finished {
+        if let Some((
+            Finished {
+                again: Some(again), ..
+            },
+            accepted,
+        )) = &finished
+        {
             let queue = queues.tenants.entry(id.clone()).or_default();
             match again {
                 Again::Ready => {
@@ -416,9 +502,19 @@ impl Scheduler {
     }
 
     /// Says, once, that a route has stopped or works again.
-    fn announce(&self, key: &RouteKey, way: &Way, before: &Health, after: &Health, news: &LaneNews) -> Vec<TenantId> {
+    fn announce(
+        &self,
+        key: &RouteKey,
+        way: &Way,
+        before: &Health,
+        after: &Health,
+        news: &LaneNews,
+    ) -> Vec<TenantId> {
         let up = after.is_up();
-        self.inner.tools.metrics.route_up(way.tenant.id.as_str(), key.word(), up);
+        self.inner
+            .tools
+            .metrics
+            .route_up(way.tenant.id.as_str(), key.word(), up);
         let upstream = way.route.upstream().describe();
         if up {
             tracing::info!(event = "route-works-again", tenant = %way.tenant.id, route = %key, upstream = upstream);
@@ -435,7 +531,9 @@ impl Scheduler {
     }
 
     fn save(&self, key: &RouteKey, health: &Health) {
-        let text = (*health != Health::default()).then(|| serde_json::to_string(health).ok()).flatten();
+        let text = (*health != Health::default())
+            .then(|| serde_json::to_string(health).ok())
+            .flatten();
         self.inner.tools.spool.save_lane(key.to_text(), text);
     }
 
@@ -449,17 +547,38 @@ impl Scheduler {
         {
             let mut queues = lock(&self.inner);
             pools.extend(queues.lanes.values().map(|l| Arc::clone(&l.pool)));
-            let Queues { tenants, lanes, warned, .. } = &mut *queues;
+            let Queues {
+                tenants,
+                lanes,
+                warned,
+                ..
+            } = &mut *queues;
             for (id, queue) in tenants.iter() {
-                let health = lanes.get(&RouteKey::Own(id.clone())).map(|l| l.health.clone()).unwrap_or_default();
+                let health = lanes
+                    .get(&RouteKey::Own(id.clone()))
+                    .map(|l| l.health.clone())
+                    .unwrap_or_default();
                 let suspended = health.suspended_since.is_some();
-                let waiting = queue.ready.iter().map(|(seq, accepted)| (*seq, *accepted)).chain(queue.later.iter().map(|((_, seq), accepted)| (*seq, *accepted)));
+                let waiting = queue
+                    .ready
+                    .iter()
+                    .map(|(seq, accepted)| (*seq, *accepted))
+                    .chain(
+                        queue
+                            .later
+                            .iter()
+                            .map(|((_, seq), accepted)| (*seq, *accepted)),
+                    );
                 for (seq, accepted) in waiting.take(SWEEP_LIMIT) {
                     let age = Duration::try_from(at.duration_since(accepted)).unwrap_or_default();
                     let counted = age.saturating_sub(health.excluded_since(accepted, at));
                     if !suspended && counted > now.retry.give_up_after {
                         expired.push((id.clone(), seq));
-                    } else if !now.retry.warn_after.is_zero() && !suspended && counted > now.retry.warn_after && warned.insert(seq) {
+                    } else if !now.retry.warn_after.is_zero()
+                        && !suspended
+                        && counted > now.retry.warn_after
+                        && warned.insert(seq)
+                    {
                         late.push((id.clone(), seq));
                     }
                 }
@@ -479,8 +598,12 @@ impl Scheduler {
     }
 
     async fn warn_of_delay(&self, now: &Now, tenant: &TenantId, seq: i64) {
-        let Some(tenant) = now.directory.tenant(tenant) else { return };
-        let Ok(Some(stored)) = self.inner.tools.spool.load(seq).await else { return };
+        let Some(tenant) = now.directory.tenant(tenant) else {
+            return;
+        };
+        let Ok(Some(stored)) = self.inner.tools.spool.load(seq).await else {
+            return;
+        };
         if stored.warned || stored.kind.is_ours() || stored.envelope.mail_from.is_none() {
             return;
         }
@@ -492,7 +615,11 @@ impl Scheduler {
                 address: stored.envelope.recipients[i].address.to_string(),
                 orcpt: stored.envelope.recipients[i].orcpt.clone(),
                 status: "4.4.7".to_owned(),
-                reply: if stored.recipients[i].reply.is_empty() { stored.reason.clone() } else { stored.recipients[i].reply.clone() },
+                reply: if stored.recipients[i].reply.is_empty() {
+                    stored.reason.clone()
+                } else {
+                    stored.recipients[i].reply.clone()
+                },
                 relay: String::new(),
                 cause: String::new(),
                 remedy: String::new(),
@@ -510,7 +637,9 @@ impl Scheduler {
     }
 
     async fn give_up(&self, now: &Now, tenant: &TenantId, seq: i64) -> bool {
-        let Some(tenant) = now.directory.tenant(tenant) else { return false };
+        let Some(tenant) = now.directory.tenant(tenant) else {
+            return false;
+        };
         match self.inner.tools.spool.claim(seq).await {
             Ok(Some(claim)) => {
                 give_up_claim(&self.inner.tools, now, tenant, claim).await;
@@ -537,7 +666,11 @@ impl Scheduler {
 }
 
 /// Bounces the messages that a report names; moves those that could not be to its refusals.
-pub async fn bounce_by_hand(tools: &Tools, now: &Now, report: &mut Report) -> Result<(), StoreError> {
+pub async fn bounce_by_hand(
+    tools: &Tools,
+    now: &Now,
+    report: &mut Report,
+) -> Result<(), StoreError> {
     for id in std::mem::take(&mut report.done) {
         let bounced = bounce_one(tools, now, &id).await?;
         match bounced {
@@ -548,26 +681,50 @@ pub async fn bounce_by_hand(tools: &Tools, now: &Now, report: &mut Report) -> Re
     Ok(())
 }
 
-async fn bounce_one(tools: &Tools, now: &Now, id: &str) -> Result<Result<(), &'static str>, StoreError> {
-    let Some(id) = crate::message::MessageId::parse(id) else { return Ok(Err("no such message")) };
-    let Some(seq) = tools.spool.seq_of(id)? else { return Ok(Err("no such message")) };
-    let Some(stored) = tools.spool.load(seq).await? else { return Ok(Err("no such message")) };
-    let Some(tenant) = now.directory.tenant(&stored.tenant) else { return Ok(Err("its tenant is no longer configured")) };
+async fn bounce_one(
+    tools: &Tools,
+    now: &Now,
+    id: &str,
+) -> Result<Result<(), &'static str>, StoreError> {
+    let Some(id) = crate::message::MessageId::parse(id) else {
+        return Ok(Err("no such message"));
+    };
+    let Some(seq) = tools.spool.seq_of(id)? else {
+        return Ok(Err("no such message"));
+    };
+    let Some(stored) = tools.spool.load(seq).await? else {
+        return Ok(Err("no such message"));
+    };
+    let Some(tenant) = now.directory.tenant(&stored.tenant) else {
+        return Ok(Err("its tenant is no longer configured"));
+    };
     if matches!(stored.state, State::Held | State::Failed | State::Uncertain) {
-        let filter = Filter { ids: vec![id.to_string()], ..Filter::default() };
-        tools.spool.operate(Action::Retry, &filter, &crate::spool::operate::NoOverlay).await?;
+        let filter = Filter {
+            ids: vec![id.to_string()],
+            ..Filter::default()
+        };
+        tools
+            .spool
+            .operate(Action::Retry, &filter, &crate::spool::operate::NoOverlay)
+            .await?;
     }
     match tools.spool.claim(seq).await? {
         Some(claim) => {
             give_up_claim(tools, now, tenant, claim).await;
             Ok(Ok(()))
         }
-        None => Ok(Err("it is being delivered right now; try again in a moment")),
+        None => Ok(Err(
+            "it is being delivered right now; try again in a moment",
+        )),
     }
 }
 
 async fn give_up_claim(tools: &Tools, now: &Now, tenant: &Arc<Tenant>, claim: Claim) {
-    let route = route::first_choice(tenant, now.directory.system()).unwrap_or_else(|_| Route::Own(Arc::new(crate::transport::Upstream::Capture(std::path::PathBuf::new()))));
+    let route = route::first_choice(tenant, now.directory.system()).unwrap_or_else(|_| {
+        Route::Own(Arc::new(crate::transport::Upstream::Capture(
+            std::path::PathBuf::new(),
+        )))
+    });
     attempt::give_up(tools, now, tenant, route, claim).await;
 }
 
@@ -587,11 +744,28 @@ fn learn(health: &mut Health, news: &LaneNews, way: &Way, now: &Now, at: Timesta
             }
         }
         LaneNews::Failed(failure) => {
-            let jitter = u32::try_from(seq & 0xffff).unwrap_or(0).wrapping_mul(40_503);
+            let jitter = u32::try_from(seq & 0xffff)
+                .unwrap_or(0)
+                .wrapping_mul(40_503);
             match failure.class {
                 Class::Slow(pause) => health.paused(at, pause, &failure.to_string()),
-                Class::Suspend => health.failed(at, &now.retry, true, failure.before_acceptance(), &failure.to_string(), jitter),
-                Class::Transient | Class::Permanent | Class::Sender | Class::Uncertain => health.failed(at, &now.retry, false, failure.before_acceptance(), &failure.to_string(), jitter),
+                Class::Suspend => health.failed(
+                    at,
+                    &now.retry,
+                    true,
+                    failure.before_acceptance(),
+                    &failure.to_string(),
+                    jitter,
+                ),
+                Class::Transient | Class::Permanent | Class::Sender | Class::Uncertain => health
+                    .failed(
+                        at,
+                        &now.retry,
+                        false,
+                        failure.before_acceptance(),
+                        &failure.to_string(),
+                        jitter,
+                    ),
             }
         }
     }
@@ -608,7 +782,9 @@ impl Overlay for Scheduler {
             return Some((State::Held, reason, None));
         }
         let settings = now.directory.tenant(tenant)?;
-        let key = route::first_choice(settings, now.directory.system()).ok()?.key(settings);
+        let key = route::first_choice(settings, now.directory.system())
+            .ok()?
+            .key(settings);
         let health = queues.lanes.get(&key).map(|l| l.health.clone())?;
         let next = health.retry_at.max(health.slow_until);
         if health.suspended_since.is_some() {

@@ -34,16 +34,37 @@ pub fn is_valid(value: &str) -> bool {
         return false;
     }
     let words: Vec<&str> = rest.split(' ').collect();
-    let [day, month, year, time, zone] = words.as_slice() else { return false };
-    let number = |text: &str, from: u32, to: u32| !text.is_empty() && text.len() <= 4 && text.bytes().all(|b| b.is_ascii_digit()) && text.parse().is_ok_and(|n: u32| (from..=to).contains(&n));
+    let [day, month, year, time, zone] = words.as_slice() else {
+        return false;
+    };
+    let number = |text: &str, from: u32, to: u32| {
+        !text.is_empty()
+            && text.len() <= 4
+            && text.bytes().all(|b| b.is_ascii_digit())
+            && text.parse().is_ok_and(|n: u32| (from..=to).contains(&n))
+    };
     let mut clock = time.split(':');
-    let clock_valid = clock.next().is_some_and(|h| number(h, 0, 23)) && clock.next().is_some_and(|m| number(m, 0, 59)) && clock.next().is_none_or(|s| number(s, 0, 60)) && clock.next().is_none();
+    let clock_valid = clock.next().is_some_and(|h| number(h, 0, 23))
+        && clock.next().is_some_and(|m| number(m, 0, 59))
+        && clock.next().is_none_or(|s| number(s, 0, 60))
+        && clock.next().is_none();
     let zone_valid = match zone.strip_prefix(['+', '-']) {
         Some(digits) => digits.len() == 4 && digits.bytes().all(|b| b.is_ascii_digit()),
-        None => known(&["UT", "GMT", "EST", "EDT", "CST", "CDT", "MST", "MDT", "PST", "PDT", "Z"], zone),
+        None => known(
+            &[
+                "UT", "GMT", "EST", "EDT", "CST", "CDT", "MST", "MDT", "PST", "PDT", "Z",
+            ],
+            zone,
+        ),
     };
-    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    number(day, 1, 31) && known(&months, month) && number(year, 0, 9999) && clock_valid && zone_valid
+    let months = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    number(day, 1, 31)
+        && known(&months, month)
+        && number(year, 0, 9999)
+        && clock_valid
+        && zone_valid
 }
 
 #[cfg(test)]
@@ -52,11 +73,24 @@ mod tests {
 
     #[test]
     fn valid_or_not() {
-        for date in ["Sat, 21 Nov 2026 16:35:25 +0100", "21 Nov 2026 16:35 GMT", "Fri, 11 Jul 2003 21:00:37 -0700 (PDT)", " Sat,  1 Nov 26 1:02:03 +0000"] {
+        for date in [
+            "Sat, 21 Nov 2026 16:35:25 +0100",
+            "21 Nov 2026 16:35 GMT",
+            "Fri, 11 Jul 2003 21:00:37 -0700 (PDT)",
+            " Sat,  1 Nov 26 1:02:03 +0000",
+        ] {
             assert!(is_valid(date), "{date}");
         }
         let comments = format!("{}Sat, 21 Nov 2026 16:35:25 +0100", "(".repeat(10_000));
-        for date in ["", "21.11.2026 16:35", "Sat, 21 Nov 9999999 16:35:25 +0100", "Sat, 32 Nov 2026 16:35:25 +0100", "Sa, 21 Nov 2026 16:35:25 +0100", "Sat, 21 Okt 2026 16:35:25 +0100", &comments] {
+        for date in [
+            "",
+            "21.11.2026 16:35",
+            "Sat, 21 Nov 9999999 16:35:25 +0100",
+            "Sat, 32 Nov 2026 16:35:25 +0100",
+            "Sa, 21 Nov 2026 16:35:25 +0100",
+            "Sat, 21 Okt 2026 16:35:25 +0100",
+            &comments,
+        ] {
             assert!(!is_valid(date), "{date:.40}");
         }
         assert!(is_valid(&super::format(Timestamp::now())));

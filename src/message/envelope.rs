@@ -39,7 +39,11 @@ pub struct Recipient {
 impl Recipient {
     /// A recipient without DSN wishes.
     pub fn new(address: Address) -> Self {
-        Self { address, notify: None, orcpt: None }
+        Self {
+            address,
+            notify: None,
+            orcpt: None,
+        }
     }
 
     /// Whether a failure is to be reported (RFC 3461 section 4.1: the default is yes).
@@ -53,7 +57,10 @@ impl Recipient {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde asks for"
+)]
 fn is_false(value: &bool) -> bool {
     !*value
 }

@@ -59,24 +59,36 @@ impl Header {
                 return Ok(header);
             }
             if matches!(line.first(), Some(b' ' | b'\t')) {
-                let Some(field) = header.fields.last_mut() else { return Err(HeaderError::LeadingBlank) };
+                let Some(field) = header.fields.last_mut() else {
+                    return Err(HeaderError::LeadingBlank);
+                };
                 field.raw.end = end;
                 field.value.end = end;
                 if field.raw.len() > FIELD_LIMIT {
                     return Err(HeaderError::TooBig);
                 }
             } else if let Some((name, value)) = field_name(line) {
-                header.fields.push(Field { raw: at..end, name: at..at + name, value: at + value..end });
+                header.fields.push(Field {
+                    raw: at..end,
+                    name: at..at + name,
+                    value: at + value..end,
+                });
                 if header.fields.len() > FIELDS_LIMIT || line.len() > FIELD_LIMIT {
                     return Err(HeaderError::TooBig);
                 }
-            } else if line_number == 1 && (line.starts_with(b"From ") || line.starts_with(b">From ")) {
+            } else if line_number == 1
+                && (line.starts_with(b"From ") || line.starts_with(b">From "))
+            {
                 // skipped
             } else if header.fields.is_empty() {
                 if matches!(message.get(end), Some(b' ' | b'\t')) {
                     return Err(HeaderError::NotAField(line_number)); // a name folded before its colon
                 }
-                return Ok(Self { fields: Vec::new(), body: 0, headerless: true });
+                return Ok(Self {
+                    fields: Vec::new(),
+                    body: 0,
+                    headerless: true,
+                });
             } else {
                 return Err(HeaderError::NotAField(line_number));
             }
@@ -91,13 +103,21 @@ impl Header {
     }
 
     /// Fields of one name, in order.
-    pub fn all<'a>(&'a self, message: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a Field> + 'a {
-        self.fields.iter().filter(move |f| message[f.name.clone()].eq_ignore_ascii_case(name.as_bytes()))
+    pub fn all<'a>(
+        &'a self,
+        message: &'a [u8],
+        name: &'a str,
+    ) -> impl Iterator<Item = &'a Field> + 'a {
+        self.fields
+            .iter()
+            .filter(move |f| message[f.name.clone()].eq_ignore_ascii_case(name.as_bytes()))
     }
 
     /// The unfolded value of the first field of that name, bytes as they came (lossy UTF-8).
     pub fn first(&self, message: &[u8], name: &str) -> Option<String> {
-        self.all(message, name).next().map(|f| unfold(&message[f.value.clone()]))
+        self.all(message, name)
+            .next()
+            .map(|f| unfold(&message[f.value.clone()]))
     }
 
     /// How many fields have that name.
@@ -111,13 +131,17 @@ impl Header {
 fn field_name(line: &[u8]) -> Option<(usize, usize)> {
     let colon = memchr::memchr(b':', line)?;
     let name = line[..colon].trim_ascii_end();
-    let valid = !name.is_empty() && name.len() <= 200 && name.iter().all(|b| (33..=126).contains(b));
+    let valid =
+        !name.is_empty() && name.len() <= 200 && name.iter().all(|b| (33..=126).contains(b));
     valid.then_some((name.len(), colon + 1))
 }
 
 /// A value on one line, trimmed.
 pub fn unfold(value: &[u8]) -> String {
-    let text: String = super::rfc2047::decode_raw(value).chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
+    let text: String = super::rfc2047::decode_raw(value)
+        .chars()
+        .filter(|c| !matches!(c, '\r' | '\n'))
+        .collect();
     text.trim().to_owned()
 }
 
@@ -138,14 +162,27 @@ mod tests {
     #[test]
     fn odd_ones() {
         let parse = |m: &[u8]| Header::parse(m);
-        assert!(parse(b"Hello world\r\nmore\r\n").expect("headerless").headerless);
+        assert!(
+            parse(b"Hello world\r\nmore\r\n")
+                .expect("headerless")
+                .headerless
+        );
         assert!(parse(b"\r\nbody\r\n").expect("blank first").headerless);
         assert_eq!(parse(b"\r\nbody\r\n").expect("blank first").body, 2);
         assert_eq!(parse(b"Subject: x\r\n").expect("no blank line").body, 12);
-        assert_eq!(parse(b"Subject: x\r\ngarbage\r\n\r\n"), Err(HeaderError::NotAField(2)));
+        assert_eq!(
+            parse(b"Subject: x\r\ngarbage\r\n\r\n"),
+            Err(HeaderError::NotAField(2))
+        );
         assert_eq!(parse(b" From: a@b\r\n\r\n"), Err(HeaderError::LeadingBlank));
-        assert_eq!(parse(b"From\r\n : a@evil\r\n\r\n"), Err(HeaderError::NotAField(1)));
-        assert_eq!(parse(b"To: x@y\r\nFrom\r\n : a@evil\r\n\r\n"), Err(HeaderError::NotAField(2)));
+        assert_eq!(
+            parse(b"From\r\n : a@evil\r\n\r\n"),
+            Err(HeaderError::NotAField(1))
+        );
+        assert_eq!(
+            parse(b"To: x@y\r\nFrom\r\n : a@evil\r\n\r\n"),
+            Err(HeaderError::NotAField(2))
+        );
         let many: Vec<u8> = b"A: b\r\n".repeat(1001);
         assert_eq!(parse(&many), Err(HeaderError::TooBig));
         let long = [b"A: ".to_vec(), vec![b'x'; 65 * 1024], b"\r\n".to_vec()].concat();

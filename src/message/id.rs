@@ -18,7 +18,9 @@ impl MessageId {
     pub fn fresh() -> Self {
         static LAST: Mutex<(u64, u32)> = Mutex::new((0, 0));
         let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0);
-        let mut last = LAST.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut last = LAST
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if now > last.0 {
             let mut random = [0u8; 4];
             // Without entropy the counter alone still keeps ids of this process apart.
@@ -39,7 +41,10 @@ impl MessageId {
     /// Parses what a person typed or a row holds.
     pub fn parse(text: &str) -> Option<Self> {
         let bytes: [u8; 16] = text.to_ascii_lowercase().into_bytes().try_into().ok()?;
-        bytes.iter().all(|b| ALPHABET.contains(b)).then_some(Self(bytes))
+        bytes
+            .iter()
+            .all(|b| ALPHABET.contains(b))
+            .then_some(Self(bytes))
     }
 
     /// The 16 characters.
@@ -67,7 +72,10 @@ pub struct TenantId(Arc<str>);
 impl TenantId {
     /// Checks the allowed form.
     pub fn parse(text: &str) -> Option<Self> {
-        let valid = (1..=63).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        let valid = (1..=63).contains(&text.len())
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         valid.then(|| Self(text.into()))
     }
 

@@ -33,7 +33,9 @@ impl MailboxList {
     /// The one mailbox of a field that must hold exactly one, cleanly written.
     pub fn single(&self) -> Option<(&str, &Address)> {
         match self.mailboxes.as_slice() {
-            [one] if !self.group && !self.dubious => one.address.as_ref().map(|a| (one.name.as_str(), a)),
+            [one] if !self.group && !self.dubious => {
+                one.address.as_ref().map(|a| (one.name.as_str(), a))
+            }
             _ => None,
         }
     }
@@ -119,7 +121,11 @@ struct Reader {
 
 impl Reader {
     fn in_route(&self) -> bool {
-        self.in_angle && self.angle.as_ref().is_some_and(|a| a.trim_start().starts_with('@') && !a.contains(':'))
+        self.in_angle
+            && self
+                .angle
+                .as_ref()
+                .is_some_and(|a| a.trim_start().starts_with('@') && !a.contains(':'))
     }
 
     fn push(&mut self, c: char) {
@@ -177,25 +183,38 @@ impl Reader {
 
     fn finish(&mut self, list: &mut MailboxList) {
         let reader = std::mem::take(self);
-        let (name, behind) = reader.name.split_once('\u{0}').unwrap_or((&reader.name, ""));
+        let (name, behind) = reader
+            .name
+            .split_once('\u{0}')
+            .unwrap_or((&reader.name, ""));
         if !behind.replace('\u{0}', "").trim().is_empty() {
             list.dubious = true;
         }
         let mailbox = match reader.angle {
             Some(angle) => {
                 let angle = angle.trim();
-                let plain = if angle.starts_with('@') { angle.split_once(':').map_or(angle, |(_, a)| a) } else { angle };
+                let plain = if angle.starts_with('@') {
+                    angle.split_once(':').map_or(angle, |(_, a)| a)
+                } else {
+                    angle
+                };
                 if name.contains('@') {
                     list.dubious = true; // `a@b <c@d>`: which of them a reader shows is anybody's guess
                 }
-                Mailbox { name: rfc2047::decode_words(name.trim()), address: Address::parse(plain.trim()).ok() }
+                Mailbox {
+                    name: rfc2047::decode_words(name.trim()),
+                    address: Address::parse(plain.trim()).ok(),
+                }
             }
             None => {
                 let bare = reader.bare.trim();
                 if bare.is_empty() {
                     return;
                 }
-                Mailbox { name: String::new(), address: Address::parse(bare).ok() }
+                Mailbox {
+                    name: String::new(),
+                    address: Address::parse(bare).ok(),
+                }
             }
         };
         if mailbox.address.is_none() {
@@ -210,7 +229,9 @@ mod tests {
     use super::*;
 
     fn one(text: &str) -> Option<(String, String)> {
-        parse(text).single().map(|(n, a)| (n.to_owned(), a.to_string()))
+        parse(text)
+            .single()
+            .map(|(n, a)| (n.to_owned(), a.to_string()))
     }
 
     #[test]
@@ -224,14 +245,28 @@ mod tests {
             ("\"a b\"@c.d", "", "\"a b\"@c.d"),
             ("(x) a@b.c", "", "a@b.c"),
         ] {
-            assert_eq!(one(text), Some((name.to_owned(), address.to_owned())), "{text}");
+            assert_eq!(
+                one(text),
+                Some((name.to_owned(), address.to_owned())),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn nothing_to_trust() {
         for text in [
-            "", "a@t, b@evil", "G: a@t, b@t;", "undisclosed:;", "\"x\"<a@t><b@v>", "a@t <b@v>", "<a@t>admin@v", "=?utf-8?q?=3Ca=40v=3E?= b@t", "First Last a@b.c", "<a@t", "\"open <a@t>",
+            "",
+            "a@t, b@evil",
+            "G: a@t, b@t;",
+            "undisclosed:;",
+            "\"x\"<a@t><b@v>",
+            "a@t <b@v>",
+            "<a@t>admin@v",
+            "=?utf-8?q?=3Ca=40v=3E?= b@t",
+            "First Last a@b.c",
+            "<a@t",
+            "\"open <a@t>",
             "<@a,@b:admin@victim>, x@y",
         ] {
             assert_eq!(one(text), None, "{text}");

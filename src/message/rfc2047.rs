@@ -20,8 +20,9 @@ pub fn decode_raw(bytes: &[u8]) -> String {
 /// One byte of Windows-1252. The five bytes that it leaves undefined become U+FFFD.
 pub fn windows_1252(byte: u8) -> char {
     const HIGH: [char; 32] = [
-        '€', '\u{FFFD}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{FFFD}', 'Ž', '\u{FFFD}', '\u{FFFD}', '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{FFFD}',
-        'ž', 'Ÿ',
+        '€', '\u{FFFD}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{FFFD}', 'Ž',
+        '\u{FFFD}', '\u{FFFD}', '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ',
+        '\u{FFFD}', 'ž', 'Ÿ',
     ];
     match byte {
         0x80..=0x9f => HIGH[usize::from(byte - 0x80)],
@@ -36,7 +37,13 @@ pub fn encode_words(text: &str, used: usize) -> String {
     let mut chunk: Vec<u8> = Vec::new();
     let mut column = used;
     // "=?utf-8?b?" and "?=" take 12; four characters of base64 carry three bytes.
-    let capacity = |column: usize| (WORD_LIMIT.min(LINE_LENGTH.saturating_sub(column)).saturating_sub(12)) / 4 * 3;
+    let capacity = |column: usize| {
+        (WORD_LIMIT
+            .min(LINE_LENGTH.saturating_sub(column))
+            .saturating_sub(12))
+            / 4
+            * 3
+    };
     let mut first = true;
     let flush = |chunk: &mut Vec<u8>, out: &mut String, first: &mut bool| {
         if !chunk.is_empty() {
@@ -66,22 +73,37 @@ pub fn encode_words(text: &str, used: usize) -> String {
 /// Whether text may stand in an unstructured field as it is: printable ASCII that no reader
 /// would take for an encoded word, no word longer than a line may be.
 fn is_plain(text: &str) -> bool {
-    text.bytes().all(|b| (32..127).contains(&b) || b == b'\t') && !text.contains("=?") && text.split(' ').all(|w| w.len() < 900)
+    text.bytes().all(|b| (32..127).contains(&b) || b == b'\t')
+        && !text.contains("=?")
+        && text.split(' ').all(|w| w.len() < 900)
 }
 
 /// An unstructured value (Subject), encoded where needed and folded. `used`: characters of the
 /// line already taken by the name and colon.
 pub fn unstructured(text: &str, used: usize, utf8: bool) -> String {
     let raw_utf8 = utf8 && !text.chars().any(char::is_control) && !text.contains("=?");
-    if is_plain(text) || raw_utf8 { fold(text, used) } else { encode_words(text, used) }
+    if is_plain(text) || raw_utf8 {
+        fold(text, used)
+    } else {
+        encode_words(text, used)
+    }
 }
 
 /// A display name as a phrase (RFC 5322 section 3.2.5): atoms as they are, a quoted string for
 /// specials, encoded words for anything else. With `utf8` (RFC 6532) letters stay as they are.
 pub fn phrase(name: &str, used: usize, utf8: bool) -> String {
     let name = name.trim();
-    let atom = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~ ".contains(c) || (utf8 && !c.is_ascii() && !c.is_control());
-    if name.contains("=?") || name.chars().any(|c| c.is_control() || (!utf8 && !c.is_ascii())) || name.split(' ').any(|w| w.len() > 200) {
+    let atom = |c: char| {
+        c.is_ascii_alphanumeric()
+            || "!#$%&'*+-/=?^_`{|}~ ".contains(c)
+            || (utf8 && !c.is_ascii() && !c.is_control())
+    };
+    if name.contains("=?")
+        || name
+            .chars()
+            .any(|c| c.is_control() || (!utf8 && !c.is_ascii()))
+        || name.split(' ').any(|w| w.len() > 200)
+    {
         return encode_words(name, used);
     }
     if !name.contains("  ") && name.chars().all(atom) {
@@ -162,15 +184,23 @@ fn encoded_word(text: &str) -> Option<(String, usize)> {
         return None;
     }
     let bytes = match encoding {
-        "b" | "B" => base64::engine::general_purpose::STANDARD.decode(payload).ok()?,
+        "b" | "B" => base64::engine::general_purpose::STANDARD
+            .decode(payload)
+            .ok()?,
         "q" | "Q" => quoted(payload)?,
         _ => return None,
     };
     let length = 2 + charset.len() + 1 + encoding.len() + 1 + payload.len() + 2;
-    let charset = charset.split('*').next().unwrap_or(charset).to_ascii_lowercase();
+    let charset = charset
+        .split('*')
+        .next()
+        .unwrap_or(charset)
+        .to_ascii_lowercase();
     let decoded = match charset.as_str() {
         "utf-8" | "utf8" | "us-ascii" => String::from_utf8_lossy(&bytes).into_owned(),
-        "iso-8859-1" | "windows-1252" | "iso-8859-15" | "latin1" | "cp1252" => bytes.iter().map(|b| windows_1252(*b)).collect(),
+        "iso-8859-1" | "windows-1252" | "iso-8859-15" | "latin1" | "cp1252" => {
+            bytes.iter().map(|b| windows_1252(*b)).collect()
+        }
         _ => return None,
     };
     Some((decoded, length))
@@ -214,7 +244,11 @@ mod tests {
     fn long_names_are_folded_between_characters() {
         let name = "Ä€😀".repeat(60);
         let encoded = encode_words(&name, 6);
-        assert!(encoded.split("\r\n ").all(|w| w.len() <= WORD_LIMIT && encoded_word(w).is_some_and(|(_, n)| n == w.len())));
+        assert!(
+            encoded.split("\r\n ").all(
+                |w| w.len() <= WORD_LIMIT && encoded_word(w).is_some_and(|(_, n)| n == w.len())
+            )
+        );
         assert_eq!(decode_words(&encoded.replace("\r\n", "")), name);
     }
 
@@ -228,7 +262,10 @@ mod tests {
 
     #[test]
     fn reads_words_of_others() {
-        assert_eq!(decode_words("=?ISO-8859-1?Q?Gr=FC=DFe?= =?utf-8?b?w6Q=?= x =?bad"), "Grüßeä x =?bad");
+        assert_eq!(
+            decode_words("=?ISO-8859-1?Q?Gr=FC=DFe?= =?utf-8?b?w6Q=?= x =?bad"),
+            "Grüßeä x =?bad"
+        );
         assert_eq!(decode_raw(b"Gr\xfc\xdfe \x80"), "Grüße €");
         assert_eq!(decode_raw("Grüße".as_bytes()), "Grüße");
     }

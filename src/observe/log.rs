@@ -33,9 +33,16 @@ impl FromStr for Format {
 
 /// Starts logging to stderr. Keep the guard until the end: it flushes what is still buffered.
 pub fn start(format: Format, level: tracing::Level) -> tracing_appender::non_blocking::WorkerGuard {
-    let (writer, guard) = tracing_appender::non_blocking::NonBlockingBuilder::default().lossy(true).buffered_lines_limit(64 * 1024).finish(std::io::stderr());
+    let (writer, guard) = tracing_appender::non_blocking::NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(64 * 1024)
+        .finish(std::io::stderr());
     let filter = tracing_subscriber::EnvFilter::new(format!("off,postbote={level}"));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).event_format(Lines(format)).finish();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .event_format(Lines(format))
+        .finish();
     // Fails only if a subscriber is set already, which then serves.
     let _ = tracing::subscriber::set_global_default(subscriber);
     guard
@@ -48,8 +55,15 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, _context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> std::fmt::Result {
-        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
+    fn format_event(
+        &self,
+        _context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        let now = jiff::Timestamp::now()
+            .strftime("%Y-%m-%dT%H:%M:%S%.3fZ")
+            .to_string();
         let level = event.metadata().level().as_str().to_ascii_lowercase();
         let mut collected = Collected::default();
         event.record(&mut collected);
@@ -86,7 +100,10 @@ where
 
 /// A value, quoted where it must be; controls escaped, so one event is one line.
 fn push_value(line: &mut String, value: &str) {
-    let plain = !value.is_empty() && value.chars().all(|c| !c.is_control() && !c.is_whitespace() && !"\"=\\".contains(c));
+    let plain = !value.is_empty()
+        && value
+            .chars()
+            .all(|c| !c.is_control() && !c.is_whitespace() && !"\"=\\".contains(c));
     if plain {
         line.push_str(value);
         return;
@@ -135,7 +152,11 @@ impl Visit for Collected {
 
 /// Text of a client in a log line: at most 80 characters.
 pub fn brief(text: &str) -> String {
-    if text.chars().count() <= 80 { text.to_owned() } else { format!("{}…", text.chars().take(79).collect::<String>()) }
+    if text.chars().count() <= 80 {
+        text.to_owned()
+    } else {
+        format!("{}…", text.chars().take(79).collect::<String>())
+    }
 }
 
 #[cfg(test)]

@@ -67,32 +67,90 @@ impl Default for Metrics {
         let delivery_seconds = Histogram::new(exponential_buckets(0.005, 2.5, 14));
         let commit_seconds = Histogram::new(exponential_buckets(0.000_1, 2.5, 12));
         let up = Family::default();
-        registry.register("messages_accepted", "Messages answered with 250", Family::clone(&accepted));
-        registry.register("submissions_rejected", "Refusals by reply code", Family::clone(&rejected));
-        registry.register("deliveries", "Recipients by what became of them", Family::clone(&deliveries));
-        registry.register("spool_messages", "Messages in the spool by state", Family::clone(&messages));
-        registry.register("spool_bytes", "Octets of waiting mail", Gauge::clone(&bytes));
-        registry.register("delivery_seconds", "Time of one delivery attempt", delivery_seconds.clone());
-        registry.register("commit_seconds", "Time of one commit of the spool", commit_seconds.clone());
-        registry.register("upstream_up", "1: the route works, 0: it fails or is suspended", Family::clone(&up));
-        Self { registry, accepted, rejected, deliveries, messages, bytes, delivery_seconds, commit_seconds, up }
+        registry.register(
+            "messages_accepted",
+            "Messages answered with 250",
+            Family::clone(&accepted),
+        );
+        registry.register(
+            "submissions_rejected",
+            "Refusals by reply code",
+            Family::clone(&rejected),
+        );
+        registry.register(
+            "deliveries",
+            "Recipients by what became of them",
+            Family::clone(&deliveries),
+        );
+        registry.register(
+            "spool_messages",
+            "Messages in the spool by state",
+            Family::clone(&messages),
+        );
+        registry.register(
+            "spool_bytes",
+            "Octets of waiting mail",
+            Gauge::clone(&bytes),
+        );
+        registry.register(
+            "delivery_seconds",
+            "Time of one delivery attempt",
+            delivery_seconds.clone(),
+        );
+        registry.register(
+            "commit_seconds",
+            "Time of one commit of the spool",
+            commit_seconds.clone(),
+        );
+        registry.register(
+            "upstream_up",
+            "1: the route works, 0: it fails or is suspended",
+            Family::clone(&up),
+        );
+        Self {
+            registry,
+            accepted,
+            rejected,
+            deliveries,
+            messages,
+            bytes,
+            delivery_seconds,
+            commit_seconds,
+            up,
+        }
     }
 }
 
 impl Metrics {
     /// A message was answered with 250.
     pub fn accepted(&self, tenant: &str, listener: &str) {
-        self.accepted.get_or_create(&Accepted { tenant: tenant.to_owned(), listener: listener.to_owned() }).inc();
+        self.accepted
+            .get_or_create(&Accepted {
+                tenant: tenant.to_owned(),
+                listener: listener.to_owned(),
+            })
+            .inc();
     }
 
     /// Something was refused.
     pub fn rejected(&self, tenant: &str, code: u16) {
-        self.rejected.get_or_create(&Rejected { tenant: tenant.to_owned(), code: code.to_string() }).inc();
+        self.rejected
+            .get_or_create(&Rejected {
+                tenant: tenant.to_owned(),
+                code: code.to_string(),
+            })
+            .inc();
     }
 
     /// A recipient was `sent`, `deferred` or `bounced`.
     pub fn delivery(&self, tenant: &str, route: &str, outcome: &str) {
-        self.deliveries.get_or_create(&Delivered { tenant: tenant.to_owned(), route: route.to_owned(), outcome: outcome.to_owned() }).inc();
+        self.deliveries
+            .get_or_create(&Delivered {
+                tenant: tenant.to_owned(),
+                route: route.to_owned(),
+                outcome: outcome.to_owned(),
+            })
+            .inc();
     }
 
     /// An attempt took so long.
@@ -107,17 +165,34 @@ impl Metrics {
 
     /// Whether a route works.
     pub fn route_up(&self, tenant: &str, route: &str, up: bool) {
-        self.up.get_or_create(&OfRoute { tenant: tenant.to_owned(), route: route.to_owned() }).set(f64::from(u8::from(up)));
+        self.up
+            .get_or_create(&OfRoute {
+                tenant: tenant.to_owned(),
+                route: route.to_owned(),
+            })
+            .set(f64::from(u8::from(up)));
     }
 
     /// The text of `/metrics`, with the present state of the spool.
-    pub fn render(&self, spool_bytes: u64, counts: &[(String, String, u64)]) -> Result<String, std::fmt::Error> {
-        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float by definition")]
+    pub fn render(
+        &self,
+        spool_bytes: u64,
+        counts: &[(String, String, u64)],
+    ) -> Result<String, std::fmt::Error> {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a gauge is a float by definition"
+        )]
         {
             self.bytes.set(spool_bytes as f64);
             self.messages.clear();
             for (tenant, state, count) in counts {
-                self.messages.get_or_create(&InState { tenant: tenant.clone(), state: state.clone() }).set(*count as f64);
+                self.messages
+                    .get_or_create(&InState {
+                        tenant: tenant.clone(),
+                        state: state.clone(),
+                    })
+                    .set(*count as f64);
             }
         }
         let mut out = String::new();

@@ -58,7 +58,9 @@ pub enum KeyError {
     #[error("the DKIM key of {0} cannot be read: {1}")]
     Unreadable(String, String),
     /// It is no key that we can use.
-    #[error("the DKIM key of {0} is not usable: {1}; allowed are RSA keys of 2048 to 8192 bits (PKCS#1 or PKCS#8) and Ed25519 keys (PKCS#8, or base64 of the 32-byte seed)")]
+    #[error(
+        "the DKIM key of {0} is not usable: {1}; allowed are RSA keys of 2048 to 8192 bits (PKCS#1 or PKCS#8) and Ed25519 keys (PKCS#8, or base64 of the 32-byte seed)"
+    )]
     Unusable(String, String),
 }
 
@@ -70,16 +72,24 @@ impl Key {
             Some(der) => der,
             None => {
                 let compact: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
-                Zeroizing::new(BASE64.decode(compact).map_err(|_| "it is neither PEM nor base64".to_owned())?)
+                Zeroizing::new(
+                    BASE64
+                        .decode(compact)
+                        .map_err(|_| "it is neither PEM nor base64".to_owned())?,
+                )
             }
         };
         if der.len() == 32 {
-            return Ed25519KeyPair::from_seed_unchecked(&der).map(Key::Ed25519).map_err(|e| e.to_string());
+            return Ed25519KeyPair::from_seed_unchecked(&der)
+                .map(Key::Ed25519)
+                .map_err(|e| e.to_string());
         }
         if let Ok(key) = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der) {
             return Ok(Key::Ed25519(key));
         }
-        let key = RsaKeyPair::from_pkcs8(&der).or_else(|_| RsaKeyPair::from_der(&der)).map_err(|e| format!("the key was rejected ({e})"))?;
+        let key = RsaKeyPair::from_pkcs8(&der)
+            .or_else(|_| RsaKeyPair::from_der(&der))
+            .map_err(|e| format!("the key was rejected ({e})"))?;
         Ok(Key::Rsa(key))
     }
 
@@ -94,8 +104,14 @@ impl Key {
     /// The DNS record that publishes it (RFC 6376 section 3.6.1, RFC 8463 section 4).
     pub fn record(&self) -> String {
         match self {
-            Key::Rsa(key) => format!("v=DKIM1; k=rsa; p={}", BASE64.encode(rsa_public_info(key.public_key().as_ref()))),
-            Key::Ed25519(key) => format!("v=DKIM1; k=ed25519; p={}", BASE64.encode(key.public_key().as_ref())),
+            Key::Rsa(key) => format!(
+                "v=DKIM1; k=rsa; p={}",
+                BASE64.encode(rsa_public_info(key.public_key().as_ref()))
+            ),
+            Key::Ed25519(key) => format!(
+                "v=DKIM1; k=ed25519; p={}",
+                BASE64.encode(key.public_key().as_ref())
+            ),
         }
     }
 
@@ -103,17 +119,28 @@ impl Key {
         match self {
             Key::Rsa(key) => {
                 let mut signature = vec![0; key.public_modulus_len()];
-                key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), header_input, &mut signature).map_err(|e| e.to_string())?;
+                key.sign(
+                    &RSA_PKCS1_SHA256,
+                    &SystemRandom::new(),
+                    header_input,
+                    &mut signature,
+                )
+                .map_err(|e| e.to_string())?;
                 Ok(signature)
             }
-            Key::Ed25519(key) => Ok(key.sign(digest::digest(&digest::SHA256, header_input).as_ref()).as_ref().to_vec()),
+            Key::Ed25519(key) => Ok(key
+                .sign(digest::digest(&digest::SHA256, header_input).as_ref())
+                .as_ref()
+                .to_vec()),
         }
     }
 }
 
 /// Wraps a PKCS#1 public key into the SubjectPublicKeyInfo that DNS wants (RFC 5280 section 4.1).
 fn rsa_public_info(pkcs1: &[u8]) -> Vec<u8> {
-    const ALGORITHM: [u8; 15] = [0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
+    const ALGORITHM: [u8; 15] = [
+        0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00,
+    ];
     let bits = der_value(0x03, &[&[0u8], pkcs1].concat());
     der_value(0x30, &[&ALGORITHM[..], &bits].concat())
 }
@@ -121,7 +148,10 @@ fn rsa_public_info(pkcs1: &[u8]) -> Vec<u8> {
 fn der_value(tag: u8, content: &[u8]) -> Vec<u8> {
     let mut out = vec![tag];
     let length = content.len().to_be_bytes();
-    let significant = &length[length.iter().position(|b| *b != 0).unwrap_or(length.len() - 1)..];
+    let significant = &length[length
+        .iter()
+        .position(|b| *b != 0)
+        .unwrap_or(length.len() - 1)..];
     if content.len() < 128 {
         out.push(significant[significant.len() - 1]);
     } else {
@@ -133,26 +163,47 @@ fn der_value(tag: u8, content: &[u8]) -> Vec<u8> {
 }
 
 fn pem(text: &str) -> Result<Option<Zeroizing<Vec<u8>>>, String> {
-    let Some(start) = text.find("-----BEGIN ") else { return Ok(None) };
+    let Some(start) = text.find("-----BEGIN ") else {
+        return Ok(None);
+    };
     let body = &text[start..];
-    let label_end = body[11..].find("-----").ok_or("the PEM armour is damaged")? + 11;
+    let label_end = body[11..]
+        .find("-----")
+        .ok_or("the PEM armour is damaged")?
+        + 11;
     let label = &body[11..label_end];
     if label.contains("ENCRYPTED") {
-        return Err("it is protected by a password; remove that: openssl pkey -in key.pem -out plain.pem".to_owned());
+        return Err(
+            "it is protected by a password; remove that: openssl pkey -in key.pem -out plain.pem"
+                .to_owned(),
+        );
     }
     if !label.ends_with("PRIVATE KEY") {
         return Err(format!("it is a {label}, not a private key"));
     }
     let after = &body[label_end + 5..];
     let end = after.find("-----END").ok_or("the PEM armour has no end")?;
-    let compact: String = after[..end].chars().filter(|c| !c.is_ascii_whitespace()).collect();
-    BASE64.decode(compact).map(Zeroizing::new).map(Some).map_err(|_| "its base64 is damaged".to_owned())
+    let compact: String = after[..end]
+        .chars()
+        .filter(|c| !c.is_ascii_whitespace())
+        .collect();
+    BASE64
+        .decode(compact)
+        .map(Zeroizing::new)
+        .map(Some)
+        .map_err(|_| "its base64 is damaged".to_owned())
 }
 
 impl SigningKey {
     /// An entry as configured.
     pub fn new(domain: String, selector: String, secret: SecretRef, when: When) -> Self {
-        Self { domain, selector, secret, when, loaded: OnceLock::new() }
+        Self {
+            domain,
+            selector,
+            secret,
+            when,
+            loaded: OnceLock::new(),
+        }
     }
 
     /// The key, read at first use. An error is not kept: the next use tries again.
@@ -161,7 +212,9 @@ impl SigningKey {
             return Ok(key);
         }
         let name = format!("{} (selector {})", self.domain, self.selector);
-        let secret = secrets.resolve(&self.secret).map_err(|e| KeyError::Unreadable(name.clone(), e.to_string()))?;
+        let secret = secrets
+            .resolve(&self.secret)
+            .map_err(|e| KeyError::Unreadable(name.clone(), e.to_string()))?;
         let key = Key::parse(secret.expose()).map_err(|e| KeyError::Unusable(name, e))?;
         Ok(self.loaded.get_or_init(|| key))
     }
@@ -170,21 +223,30 @@ impl SigningKey {
 /// A new key pair: the private key in PKCS#8 PEM.
 pub fn generate_rsa() -> Result<Secret, String> {
     use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
-    let pair = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).map_err(|e| e.to_string())?;
+    let pair = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048)
+        .map_err(|e| e.to_string())?;
     let der: Pkcs8V1Der<'_> = pair.as_der().map_err(|e| e.to_string())?;
     Ok(Secret::new(armour(der.as_ref())))
 }
 
 /// A new Ed25519 key in PKCS#8 PEM.
 pub fn generate_ed25519() -> Result<Secret, String> {
-    let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|e| e.to_string())?;
+    let document =
+        Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|e| e.to_string())?;
     Ok(Secret::new(armour(document.as_ref())))
 }
 
 fn armour(der: &[u8]) -> String {
     let body = BASE64.encode(der);
-    let lines: Vec<&str> = body.as_bytes().chunks(64).filter_map(|chunk| std::str::from_utf8(chunk).ok()).collect();
-    format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n"))
+    let lines: Vec<&str> = body
+        .as_bytes()
+        .chunks(64)
+        .filter_map(|chunk| std::str::from_utf8(chunk).ok())
+        .collect();
+    format!(
+        "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
+        lines.join("\n")
+    )
 }
 
 /// Named once more than it occurs, so that none can be added behind our back.
@@ -223,7 +285,12 @@ pub struct Signer<'a> {
 
 /// Makes a `DKIM-Signature` field for every signer over a complete header section (with its
 /// blank line) and body. `timestamp`: t=, seconds since 1970.
-pub fn sign(signers: &[Signer<'_>], head: &[u8], body: &[u8], timestamp: i64) -> Result<Vec<u8>, String> {
+pub fn sign(
+    signers: &[Signer<'_>],
+    head: &[u8],
+    body: &[u8],
+    timestamp: i64,
+) -> Result<Vec<u8>, String> {
     let header = Header::parse(head).map_err(|e| e.to_string())?;
     let mut names = String::new();
     let mut input = Vec::with_capacity(head.len());
@@ -254,7 +321,11 @@ pub fn sign(signers: &[Signer<'_>], head: &[u8], body: &[u8], timestamp: i64) ->
             signer.selector,
         );
         let mut to_sign = input.clone();
-        relaxed_field("DKIM-Signature", format!(" {fixed}").as_bytes(), &mut to_sign);
+        relaxed_field(
+            "DKIM-Signature",
+            format!(" {fixed}").as_bytes(),
+            &mut to_sign,
+        );
         let signature = BASE64.encode(signer.key.sign(&to_sign)?);
         out.extend_from_slice(b"DKIM-Signature: ");
         out.extend_from_slice(fixed.as_bytes());
@@ -316,7 +387,10 @@ pub fn relaxed_body_hash(body: &[u8]) -> [u8; 32] {
     let mut rest = body;
     while !rest.is_empty() {
         let (line, tail) = match memchr::memchr(b'\n', rest) {
-            Some(end) => (rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]), &rest[end + 1..]),
+            Some(end) => (
+                rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]),
+                &rest[end + 1..],
+            ),
             None => (rest, &rest[rest.len()..]),
         };
         rest = tail;
@@ -343,7 +417,10 @@ pub fn relaxed_body_hash(body: &[u8]) -> [u8; 32] {
 }
 
 fn trim_end_blanks(line: &[u8]) -> &[u8] {
-    let end = line.iter().rposition(|b| !matches!(b, b' ' | b'\t')).map_or(0, |n| n + 1);
+    let end = line
+        .iter()
+        .rposition(|b| !matches!(b, b' ' | b'\t'))
+        .map_or(0, |n| n + 1);
     &line[..end]
 }
 
@@ -352,7 +429,10 @@ fn reduce_blanks(line: &[u8], out: &mut Vec<u8>) {
     let mut at = 0;
     while let Some(found) = memchr::memchr2(b' ', b'\t', &line[at..]) {
         let blank = at + found;
-        let run = line[blank..].iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
+        let run = line[blank..]
+            .iter()
+            .take_while(|b| matches!(b, b' ' | b'\t'))
+            .count();
         if run > 1 || line[blank] == b'\t' {
             out.extend_from_slice(&line[start..blank]);
             out.push(b' ');
@@ -378,11 +458,20 @@ mod tests {
     #[test]
     fn body_vectors() {
         assert_eq!(hash(b""), "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
-        assert_eq!(hash(b"\r\n\r\n"), "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
-        assert_eq!(hash(b" C \r\nD \t E\r\n\r\n\r\n"), reference(b" C\r\nD E\r\n"));
+        assert_eq!(
+            hash(b"\r\n\r\n"),
+            "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+        );
+        assert_eq!(
+            hash(b" C \r\nD \t E\r\n\r\n\r\n"),
+            reference(b" C\r\nD E\r\n")
+        );
         assert_eq!(hash(b"Hello\r\n \t \r\n"), reference(b"Hello\r\n"));
         assert_eq!(hash(b"no end"), reference(b"no end\r\n"));
-        assert_eq!(hash(b"Hi.\r\n\r\nWe lost the game.  Are you hungry yet?\r\n\r\nJoe.\r\n"), "2jUSOH9NhtVGCQWNr9BrIAPreKQjO6Sn7XIkfJVOzv8=");
+        assert_eq!(
+            hash(b"Hi.\r\n\r\nWe lost the game.  Are you hungry yet?\r\n\r\nJoe.\r\n"),
+            "2jUSOH9NhtVGCQWNr9BrIAPreKQjO6Sn7XIkfJVOzv8="
+        );
     }
 
     #[test]
@@ -396,19 +485,39 @@ mod tests {
     #[test]
     fn ed25519_vector() {
         let key = Key::parse("nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=").expect("seed");
-        assert_eq!(key.record(), "v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=");
+        assert_eq!(
+            key.record(),
+            "v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
+        );
         let input = b"from:Joe SixPack <joe@football.example.com>\r\nto:Suzie Q <suzie@shopping.example.net>\r\nsubject:Is dinner ready?\r\ndate:Fri, 11 Jul 2003 21:00:37 -0700 (PDT)\r\nmessage-id:<20030712040037.46341.5F8J@football.example.com>\r\ndkim-signature:v=1; a=ed25519-sha256; c=relaxed/relaxed; d=football.example.com; i=@football.example.com; q=dns/txt; s=brisbane; t=1528637909; h=from : to : subject : date : message-id : from : subject : date; bh=2jUSOH9NhtVGCQWNr9BrIAPreKQjO6Sn7XIkfJVOzv8=; b=";
         let signature = BASE64.encode(key.sign(input).expect("sign"));
-        assert_eq!(signature, "/gCrinpcQOoIfuHNQIbq4pgh9kyIK3AQUdt9OdqQehSwhEIug4D11BusFa3bT3FY5OsU7ZbnKELq+eXdp1Q1Dw==");
+        assert_eq!(
+            signature,
+            "/gCrinpcQOoIfuHNQIbq4pgh9kyIK3AQUdt9OdqQehSwhEIug4D11BusFa3bT3FY5OsU7ZbnKELq+eXdp1Q1Dw=="
+        );
     }
 
     #[test]
     fn generated_keys_are_readable() {
-        for secret in [generate_rsa().expect("rsa"), generate_ed25519().expect("ed25519")] {
+        for secret in [
+            generate_rsa().expect("rsa"),
+            generate_ed25519().expect("ed25519"),
+        ] {
             let key = Key::parse(secret.expose()).expect("parse");
             assert!(key.record().len() > 50);
         }
-        for (bad, word) in [("", "rejected"), ("hello!", "base64"), ("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", "not a private"), ("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END X-----", "password")] {
+        for (bad, word) in [
+            ("", "rejected"),
+            ("hello!", "base64"),
+            (
+                "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----",
+                "not a private",
+            ),
+            (
+                "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END X-----",
+                "password",
+            ),
+        ] {
             let error = Key::parse(bad).expect_err(bad);
             assert!(error.contains(word), "{bad}: {error}");
         }

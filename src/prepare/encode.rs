@@ -54,12 +54,24 @@ fn needs_change(bytes: &[u8], eight_bit_ok: bool) -> bool {
 
 /// Makes a body fit. `content_type`, `encoding`: the values of its fields, if any. `None`: it
 /// already fits.
-pub fn body(content_type: Option<&str>, encoding: Option<&str>, body: &[u8], eight_bit_ok: bool) -> Result<Option<Converted>, EncodeError> {
+pub fn body(
+    content_type: Option<&str>,
+    encoding: Option<&str>,
+    body: &[u8],
+    eight_bit_ok: bool,
+) -> Result<Option<Converted>, EncodeError> {
     let mut parts = 0;
     convert(content_type, encoding, body, eight_bit_ok, 0, &mut parts)
 }
 
-fn convert(content_type: Option<&str>, encoding: Option<&str>, body: &[u8], eight_bit_ok: bool, depth: usize, parts: &mut usize) -> Result<Option<Converted>, EncodeError> {
+fn convert(
+    content_type: Option<&str>,
+    encoding: Option<&str>,
+    body: &[u8],
+    eight_bit_ok: bool,
+    depth: usize,
+    parts: &mut usize,
+) -> Result<Option<Converted>, EncodeError> {
     if !needs_change(body, eight_bit_ok) {
         return Ok(None);
     }
@@ -70,12 +82,25 @@ fn convert(content_type: Option<&str>, encoding: Option<&str>, body: &[u8], eigh
     let kind = media_type(content_type);
     let encoding = encoding.map(|e| e.trim().to_ascii_lowercase());
     match encoding.as_deref() {
-        Some("base64") => return Ok(Some(Converted { body: rewrap_base64(body), encoding: "base64" })),
-        Some("quoted-printable") => return Ok(Some(Converted { body: repair_quoted_printable(body), encoding: "quoted-printable" })),
+        Some("base64") => {
+            return Ok(Some(Converted {
+                body: rewrap_base64(body),
+                encoding: "base64",
+            }));
+        }
+        Some("quoted-printable") => {
+            return Ok(Some(Converted {
+                body: repair_quoted_printable(body),
+                encoding: "quoted-printable",
+            }));
+        }
         _ => {}
     }
     if kind.starts_with("multipart/") {
-        if let Some(boundary) = content_type.and_then(|t| parameter(t, "boundary")).filter(|b| !b.is_empty() && b.len() <= 200) {
+        if let Some(boundary) = content_type
+            .and_then(|t| parameter(t, "boundary"))
+            .filter(|b| !b.is_empty() && b.len() <= 200)
+        {
             let body = multipart(&boundary, body, eight_bit_ok, depth, parts)?;
             let encoding = if has_eight_bit(&body) { "8bit" } else { "7bit" };
             return Ok(Some(Converted { body, encoding }));
@@ -86,23 +111,45 @@ fn convert(content_type: Option<&str>, encoding: Option<&str>, body: &[u8], eigh
         return Ok(Some(Converted { body, encoding }));
     }
     if kind.starts_with("text/") || kind.is_empty() || kind.starts_with("multipart/") {
-        Ok(Some(Converted { body: quoted_printable(body), encoding: "quoted-printable" }))
+        Ok(Some(Converted {
+            body: quoted_printable(body),
+            encoding: "quoted-printable",
+        }))
     } else {
-        Ok(Some(Converted { body: base64_lines(body), encoding: "base64" }))
+        Ok(Some(Converted {
+            body: base64_lines(body),
+            encoding: "base64",
+        }))
     }
 }
 
 /// A part with its own header section.
-fn entity(bytes: &[u8], eight_bit_ok: bool, depth: usize, parts: &mut usize) -> Result<Vec<u8>, EncodeError> {
+fn entity(
+    bytes: &[u8],
+    eight_bit_ok: bool,
+    depth: usize,
+    parts: &mut usize,
+) -> Result<Vec<u8>, EncodeError> {
     let header = match Header::parse(bytes) {
         Ok(header) if !header.headerless || bytes.starts_with(b"\r\n") => header,
         // No header of its own: RFC 2046 section 5.1 takes it as plain text.
-        _ => Header { fields: Vec::new(), body: 0, headerless: true },
+        _ => Header {
+            fields: Vec::new(),
+            body: 0,
+            headerless: true,
+        },
     };
     let content_type = header.first(bytes, "Content-Type");
     let encoding = header.first(bytes, "Content-Transfer-Encoding");
     let body = &bytes[header.body..];
-    let converted = convert(content_type.as_deref(), encoding.as_deref(), body, eight_bit_ok, depth + 1, parts)?;
+    let converted = convert(
+        content_type.as_deref(),
+        encoding.as_deref(),
+        body,
+        eight_bit_ok,
+        depth + 1,
+        parts,
+    )?;
     let mut out = Vec::with_capacity(bytes.len() + bytes.len() / 8);
     let mut encoding_written = false;
     for field in &header.fields {
@@ -116,7 +163,13 @@ fn entity(bytes: &[u8], eight_bit_ok: bool, depth: usize, parts: &mut usize) -> 
             encoding_written = true;
             continue;
         }
-        push_field(&bytes[field.raw.clone()], name, &bytes[field.value.clone()], eight_bit_ok, &mut out);
+        push_field(
+            &bytes[field.raw.clone()],
+            name,
+            &bytes[field.value.clone()],
+            eight_bit_ok,
+            &mut out,
+        );
     }
     if let Some(converted) = &converted
         && !encoding_written
@@ -152,9 +205,19 @@ fn field_value(name: &str, text: &str, utf8: bool) -> String {
     let used = name.len() + 2;
     let lower = name.to_ascii_lowercase();
     match lower.as_str() {
-        "to" | "cc" | "reply-to" | "from" | "sender" | "resent-to" | "resent-cc" | "resent-from" | "resent-sender" | "resent-reply-to" | "disposition-notification-to" | "return-receipt-to" | "errors-to" => {
-            addresses(text, used, utf8)
-        }
+        "to"
+        | "cc"
+        | "reply-to"
+        | "from"
+        | "sender"
+        | "resent-to"
+        | "resent-cc"
+        | "resent-from"
+        | "resent-sender"
+        | "resent-reply-to"
+        | "disposition-notification-to"
+        | "return-receipt-to"
+        | "errors-to" => addresses(text, used, utf8),
         "content-type" | "content-disposition" => parameters_2231(text),
         _ => rfc2047::unstructured(text, used, utf8),
     }
@@ -166,27 +229,53 @@ fn addresses(text: &str, used: usize, utf8: bool) -> String {
     if !list.group && !list.dubious && !list.mailboxes.is_empty() {
         let mut out = String::new();
         for (i, mailbox) in list.mailboxes.iter().enumerate() {
-            let Some(address) = &mailbox.address else { continue };
+            let Some(address) = &mailbox.address else {
+                continue;
+            };
             if i > 0 {
                 out.push_str(",\r\n ");
             }
-            out.push_str(&mailbox_text(&mailbox.name, address, if i == 0 { used } else { 1 }, utf8));
+            out.push_str(&mailbox_text(
+                &mailbox.name,
+                address,
+                if i == 0 { used } else { 1 },
+                utf8,
+            ));
         }
         return out;
     }
-    let words: Vec<String> = text.split(' ').map(|word| if word.is_ascii() { word.to_owned() } else { rfc2047::encode_words(word.trim_matches('"'), 1) }).collect();
+    let words: Vec<String> = text
+        .split(' ')
+        .map(|word| {
+            if word.is_ascii() {
+                word.to_owned()
+            } else {
+                rfc2047::encode_words(word.trim_matches('"'), 1)
+            }
+        })
+        .collect();
     rfc2047::fold(&words.join(" "), used)
 }
 
 /// `Name <address>`, encoded and folded; the domain as A-labels unless UTF-8 is allowed.
-pub fn mailbox_text(name: &str, address: &crate::smtp::address::Address, used: usize, utf8: bool) -> String {
+pub fn mailbox_text(
+    name: &str,
+    address: &crate::smtp::address::Address,
+    used: usize,
+    utf8: bool,
+) -> String {
     let address = address.with_ascii_domain();
     if name.trim().is_empty() {
         return address;
     }
     let phrase = rfc2047::phrase(name, used, utf8);
-    let last_line = phrase.rsplit("\r\n").next().map_or(0, str::len) + if phrase.contains("\r\n") { 0 } else { used };
-    let separator = if last_line + address.len() + 3 > 78 { "\r\n " } else { " " };
+    let last_line = phrase.rsplit("\r\n").next().map_or(0, str::len)
+        + if phrase.contains("\r\n") { 0 } else { used };
+    let separator = if last_line + address.len() + 3 > 78 {
+        "\r\n "
+    } else {
+        " "
+    };
     format!("{phrase}{separator}<{address}>")
 }
 
@@ -218,7 +307,10 @@ fn parameters_2231(text: &str) -> String {
                         if n > 0 {
                             out.push_str(";\r\n ");
                         }
-                        out.push_str(&format!("{key}*{n}*={}{chunk}", if n == 0 { "utf-8''" } else { "" }));
+                        out.push_str(&format!(
+                            "{key}*{n}*={}{chunk}",
+                            if n == 0 { "utf-8''" } else { "" }
+                        ));
                     }
                 }
             }
@@ -265,25 +357,48 @@ fn split_parameters(text: &str) -> Vec<&str> {
 
 /// `text/plain` of `Text/Plain; charset=…`, lower case; empty when there is none.
 pub fn media_type(content_type: Option<&str>) -> String {
-    content_type.map(|t| t.split([';', '(']).next().unwrap_or("").trim().to_ascii_lowercase()).unwrap_or_default()
+    content_type
+        .map(|t| {
+            t.split([';', '('])
+                .next()
+                .unwrap_or("")
+                .trim()
+                .to_ascii_lowercase()
+        })
+        .unwrap_or_default()
 }
 
 /// A parameter's value without quotes.
 pub fn parameter(content_type: &str, name: &str) -> Option<String> {
-    split_parameters(content_type).into_iter().skip(1).find_map(|piece| {
-        let (key, value) = piece.split_once('=')?;
-        if !key.trim().eq_ignore_ascii_case(name) {
-            return None;
-        }
-        let value = value.trim();
-        match value.strip_prefix('"') {
-            Some(quoted) => Some(quoted.split('"').next().unwrap_or(quoted).replace('\\', "")),
-            None => Some(value.split([' ', '\t', '(']).next().unwrap_or(value).to_owned()),
-        }
-    })
+    split_parameters(content_type)
+        .into_iter()
+        .skip(1)
+        .find_map(|piece| {
+            let (key, value) = piece.split_once('=')?;
+            if !key.trim().eq_ignore_ascii_case(name) {
+                return None;
+            }
+            let value = value.trim();
+            match value.strip_prefix('"') {
+                Some(quoted) => Some(quoted.split('"').next().unwrap_or(quoted).replace('\\', "")),
+                None => Some(
+                    value
+                        .split([' ', '\t', '('])
+                        .next()
+                        .unwrap_or(value)
+                        .to_owned(),
+                ),
+            }
+        })
 }
 
-fn multipart(boundary: &str, body: &[u8], eight_bit_ok: bool, depth: usize, parts: &mut usize) -> Result<Vec<u8>, EncodeError> {
+fn multipart(
+    boundary: &str,
+    body: &[u8],
+    eight_bit_ok: bool,
+    depth: usize,
+    parts: &mut usize,
+) -> Result<Vec<u8>, EncodeError> {
     let delimiter = [b"--", boundary.as_bytes()].concat();
     let mut out = Vec::with_capacity(body.len() + body.len() / 8);
     let mut part_start: Option<usize> = None;
@@ -293,7 +408,9 @@ fn multipart(boundary: &str, body: &[u8], eight_bit_ok: bool, depth: usize, part
     while at < body.len() {
         let end = memchr::memchr(b'\n', &body[at..]).map_or(body.len(), |n| at + n + 1);
         let line = body[at..end].trim_ascii_end();
-        let is_close = line.len() == delimiter.len() + 2 && line.starts_with(&delimiter) && line.ends_with(b"--");
+        let is_close = line.len() == delimiter.len() + 2
+            && line.starts_with(&delimiter)
+            && line.ends_with(b"--");
         if !closed && (line == delimiter || is_close) {
             match part_start {
                 Some(start) => {
@@ -321,7 +438,13 @@ fn multipart(boundary: &str, body: &[u8], eight_bit_ok: bool, depth: usize, part
     Ok(out)
 }
 
-fn push_part(content: &[u8], eight_bit_ok: bool, depth: usize, parts: &mut usize, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+fn push_part(
+    content: &[u8],
+    eight_bit_ok: bool,
+    depth: usize,
+    parts: &mut usize,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
     if needs_change(content, eight_bit_ok) {
         out.extend_from_slice(&entity(content, eight_bit_ok, depth, parts)?);
     } else {
@@ -334,7 +457,13 @@ fn push_part(content: &[u8], eight_bit_ok: bool, depth: usize, parts: &mut usize
 fn push_text(text: &[u8], eight_bit_ok: bool, out: &mut Vec<u8>) {
     for line in text.split_inclusive(|b| *b == b'\n') {
         for chunk in line.chunks(LINE_LIMIT) {
-            out.extend(chunk.iter().map(|b| if b.is_ascii() || eight_bit_ok { *b } else { b'?' }));
+            out.extend(chunk.iter().map(|b| {
+                if b.is_ascii() || eight_bit_ok {
+                    *b
+                } else {
+                    b'?'
+                }
+            }));
             if chunk.len() == LINE_LIMIT && line.len() > LINE_LIMIT {
                 out.extend_from_slice(b"\r\n");
             }
@@ -354,7 +483,11 @@ pub fn base64_lines(bytes: &[u8]) -> Vec<u8> {
 
 /// Base64 text in lines of 76; what is not base64 is dropped, as every reader does.
 fn rewrap_base64(text: &[u8]) -> Vec<u8> {
-    let compact: Vec<u8> = text.iter().copied().filter(|b| b.is_ascii_alphanumeric() || b"+/=".contains(b)).collect();
+    let compact: Vec<u8> = text
+        .iter()
+        .copied()
+        .filter(|b| b.is_ascii_alphanumeric() || b"+/=".contains(b))
+        .collect();
     let mut out = Vec::with_capacity(compact.len() + compact.len() / 38);
     for chunk in compact.chunks(76) {
         out.extend_from_slice(chunk);
@@ -365,19 +498,26 @@ fn rewrap_base64(text: &[u8]) -> Vec<u8> {
 
 /// Quoted-printable that had raw bytes or long lines in it, made right without touching escapes.
 fn repair_quoted_printable(text: &[u8]) -> Vec<u8> {
-    quote(text, |byte| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\t'))
+    quote(text, |byte| {
+        byte.is_ascii_graphic() || matches!(byte, b' ' | b'\t')
+    })
 }
 
 /// Quoted-printable of text with CRLF line ends (RFC 2045 section 6.7).
 pub fn quoted_printable(text: &[u8]) -> Vec<u8> {
-    quote(text, |byte| (byte.is_ascii_graphic() && byte != b'=') || matches!(byte, b' ' | b'\t'))
+    quote(text, |byte| {
+        (byte.is_ascii_graphic() && byte != b'=') || matches!(byte, b' ' | b'\t')
+    })
 }
 
 fn quote(text: &[u8], keep: impl Fn(u8) -> bool) -> Vec<u8> {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let mut out = Vec::with_capacity(text.len() + text.len() / 4);
     for line in text.split_inclusive(|b| *b == b'\n') {
-        let (content, ended) = match line.strip_suffix(b"\r\n").or_else(|| line.strip_suffix(b"\n")) {
+        let (content, ended) = match line
+            .strip_suffix(b"\r\n")
+            .or_else(|| line.strip_suffix(b"\n"))
+        {
             Some(content) => (content, true),
             None => (line, false),
         };
@@ -395,7 +535,11 @@ fn quote(text: &[u8], keep: impl Fn(u8) -> bool) -> Vec<u8> {
             if plain {
                 out.push(byte);
             } else {
-                out.extend_from_slice(&[b'=', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+                out.extend_from_slice(&[
+                    b'=',
+                    HEX[usize::from(byte >> 4)],
+                    HEX[usize::from(byte & 15)],
+                ]);
             }
             column += width;
         }
@@ -413,12 +557,23 @@ mod tests {
     #[test]
     fn leaf_text_and_binary() {
         let text = "Grüße = 3€ \r\nzweite Zeile\r\n".as_bytes();
-        let done = body(Some("text/plain; charset=utf-8"), Some("8bit"), text, false).expect("ok").expect("changed");
+        let done = body(Some("text/plain; charset=utf-8"), Some("8bit"), text, false)
+            .expect("ok")
+            .expect("changed");
         assert_eq!(done.encoding, "quoted-printable");
-        assert_eq!(done.body, b"Gr=C3=BC=C3=9Fe =3D 3=E2=82=AC=20\r\nzweite Zeile\r\n");
-        let done = body(Some("application/pdf"), Some("binary"), &[0xff; 100], false).expect("ok").expect("changed");
+        assert_eq!(
+            done.body,
+            b"Gr=C3=BC=C3=9Fe =3D 3=E2=82=AC=20\r\nzweite Zeile\r\n"
+        );
+        let done = body(Some("application/pdf"), Some("binary"), &[0xff; 100], false)
+            .expect("ok")
+            .expect("changed");
         assert_eq!(done.encoding, "base64");
-        assert_eq!(body(Some("text/plain"), None, text, true), Ok(None), "8BITMIME: untouched");
+        assert_eq!(
+            body(Some("text/plain"), None, text, true),
+            Ok(None),
+            "8BITMIME: untouched"
+        );
         let long = [vec![b'x'; 5000], b"\r\n".to_vec()].concat();
         let done = body(None, None, &long, true).expect("ok").expect("changed");
         assert!(!has_long_line(&done.body));
@@ -427,34 +582,69 @@ mod tests {
     #[test]
     fn multipart_keeps_what_fits() {
         let message = "preamble ü\r\n--b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\nGrüße\r\n--b\r\nContent-Type: application/pdf; name=\"Müller.pdf\"\r\nContent-Transfer-Encoding: base64\r\n\r\nAAAA\r\n--b--\r\n";
-        let done = body(Some("multipart/mixed; boundary=\"b\""), Some("8bit"), message.as_bytes(), false).expect("ok").expect("changed");
+        let done = body(
+            Some("multipart/mixed; boundary=\"b\""),
+            Some("8bit"),
+            message.as_bytes(),
+            false,
+        )
+        .expect("ok")
+        .expect("changed");
         assert_eq!(done.encoding, "7bit");
         let text = String::from_utf8(done.body).expect("ascii");
         assert!(text.is_ascii());
-        assert!(text.contains("Content-Transfer-Encoding: quoted-printable\r\n\r\nGr=C3=BC=C3=9Fe\r\n--b\r\n"), "{text}");
+        assert!(
+            text.contains(
+                "Content-Transfer-Encoding: quoted-printable\r\n\r\nGr=C3=BC=C3=9Fe\r\n--b\r\n"
+            ),
+            "{text}"
+        );
         assert!(text.contains("name*=utf-8''M%C3%BCller.pdf\r\nContent-Transfer-Encoding: base64\r\n\r\nAAAA\r\n--b--\r\n"), "{text}");
     }
 
     #[test]
     fn nested_message_and_depth() {
         let inner = "Subject: Grüße\r\nContent-Type: text/plain\r\n\r\nä\r\n";
-        let done = body(Some("message/rfc822"), None, inner.as_bytes(), false).expect("ok").expect("changed");
+        let done = body(Some("message/rfc822"), None, inner.as_bytes(), false)
+            .expect("ok")
+            .expect("changed");
         let text = String::from_utf8(done.body).expect("ascii");
-        assert!(text.starts_with("Subject: =?utf-8?b?R3LDvMOfZQ==?=\r\n"), "{text}");
-        assert!(text.ends_with("Content-Transfer-Encoding: quoted-printable\r\n\r\n=C3=A4\r\n"), "{text}");
+        assert!(
+            text.starts_with("Subject: =?utf-8?b?R3LDvMOfZQ==?=\r\n"),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("Content-Transfer-Encoding: quoted-printable\r\n\r\n=C3=A4\r\n"),
+            "{text}"
+        );
         let mut deep = "ä\r\n".to_owned();
         for _ in 0..60 {
             deep = format!("Content-Type: message/rfc822\r\n\r\n{deep}");
         }
-        assert_eq!(body(Some("message/rfc822"), None, deep.as_bytes(), false), Err(EncodeError::TooNested));
+        assert_eq!(
+            body(Some("message/rfc822"), None, deep.as_bytes(), false),
+            Err(EncodeError::TooNested)
+        );
     }
 
     #[test]
     fn broken_encodings() {
         let long = "QUJD".repeat(600);
-        let done = body(Some("image/png"), Some("base64"), long.as_bytes(), true).expect("ok").expect("changed");
-        assert_eq!(done.body.iter().filter(|b| !b"\r\n".contains(b)).count(), long.len());
-        let done = body(Some("text/plain"), Some("quoted-printable"), "=C3=A4ä\r\n".as_bytes(), false).expect("ok").expect("changed");
+        let done = body(Some("image/png"), Some("base64"), long.as_bytes(), true)
+            .expect("ok")
+            .expect("changed");
+        assert_eq!(
+            done.body.iter().filter(|b| !b"\r\n".contains(b)).count(),
+            long.len()
+        );
+        let done = body(
+            Some("text/plain"),
+            Some("quoted-printable"),
+            "=C3=A4ä\r\n".as_bytes(),
+            false,
+        )
+        .expect("ok")
+        .expect("changed");
         assert_eq!(done.body, b"=C3=A4=C3=A4\r\n");
     }
 

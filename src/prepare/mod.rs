@@ -205,7 +205,10 @@ impl PrepareError {
     /// How far it reaches, what to do, where it happened.
     pub fn classify(&self) -> (Scope, Class, Stage) {
         match self {
-            PrepareError::Utf8Address(_) | PrepareError::TooLarge { .. } | PrepareError::Unusable(_) | PrepareError::Conversion(_) => (Scope::Message, Class::Permanent, Stage::Prepare),
+            PrepareError::Utf8Address(_)
+            | PrepareError::TooLarge { .. }
+            | PrepareError::Unusable(_)
+            | PrepareError::Conversion(_) => (Scope::Message, Class::Permanent, Stage::Prepare),
             PrepareError::Signing(_) => (Scope::Route, Class::Suspend, Stage::Prepare),
         }
     }
@@ -232,24 +235,41 @@ pub struct Preparation {
 }
 
 /// Prepares a message for a route whose server has these capabilities.
-pub fn prepare(source: &Source<'_>, settings: &Settings, signers: &[dkim::Signer<'_>], capabilities: &Capabilities) -> Result<Preparation, PrepareError> {
+pub fn prepare(
+    source: &Source<'_>,
+    settings: &Settings,
+    signers: &[dkim::Signer<'_>],
+    capabilities: &Capabilities,
+) -> Result<Preparation, PrepareError> {
     let mut notes = Vec::new();
     let mut refused = Vec::new();
     let mut recipients = Vec::new();
     let mut needs_utf8 = false;
     for &index in source.recipients {
-        let Some(recipient) = source.envelope.recipients.get(index) else { continue };
+        let Some(recipient) = source.envelope.recipients.get(index) else {
+            continue;
+        };
         if recipient.address.needs_smtputf8() {
             if !capabilities.smtputf8 {
-                refused.push((index, PrepareError::Utf8Address(recipient.address.to_string())));
+                refused.push((
+                    index,
+                    PrepareError::Utf8Address(recipient.address.to_string()),
+                ));
                 continue;
             }
             needs_utf8 = true;
         }
-        recipients.push(PreparedRecipient { index, address: recipient.address.with_ascii_domain(), recipient: recipient.clone() });
+        recipients.push(PreparedRecipient {
+            index,
+            address: recipient.address.with_ascii_domain(),
+            recipient: recipient.clone(),
+        });
     }
     if recipients.is_empty() {
-        return Ok(Preparation { prepared: None, refused });
+        return Ok(Preparation {
+            prepared: None,
+            refused,
+        });
     }
     let rewritten = rewrite::rewrite(source, settings, needs_utf8, capabilities, &mut notes)?;
     needs_utf8 |= rewritten.needs_utf8;
@@ -257,16 +277,26 @@ pub fn prepare(source: &Source<'_>, settings: &Settings, signers: &[dkim::Signer
     let mut head = rewritten.head;
     let (encoding, body) = match rewritten.converted {
         Some(converted) => {
-            notes.push(format!("body: converted to {} because the server takes 7-bit lines of at most {} octets", converted.encoding, encode::LINE_LIMIT));
+            notes.push(format!(
+                "body: converted to {} because the server takes 7-bit lines of at most {} octets",
+                converted.encoding,
+                encode::LINE_LIMIT
+            ));
             (Some(converted.encoding), Bytes::from(converted.body))
         }
         None => (None, rewritten.body),
     };
     let _ = encoding;
     if !signers.is_empty() {
-        let mut signed = dkim::sign(signers, &head, &body, Timestamp::now().as_second()).map_err(PrepareError::Signing)?;
+        let mut signed = dkim::sign(signers, &head, &body, Timestamp::now().as_second())
+            .map_err(PrepareError::Signing)?;
         for signer in signers {
-            notes.push(format!("DKIM: signed {} for d={} s={}", signer.key.algorithm(), signer.domain, signer.selector));
+            notes.push(format!(
+                "DKIM: signed {} for d={} s={}",
+                signer.key.algorithm(),
+                signer.domain,
+                signer.selector
+            ));
         }
         signed.append(&mut head);
         head = signed;
@@ -289,5 +319,8 @@ pub fn prepare(source: &Source<'_>, settings: &Settings, signers: &[dkim::Signer
         envid: source.envelope.envid.clone(),
         notes,
     };
-    Ok(Preparation { prepared: Some(prepared), refused })
+    Ok(Preparation {
+        prepared: Some(prepared),
+        refused,
+    })
 }

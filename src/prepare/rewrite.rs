@@ -29,7 +29,15 @@ pub struct Rewritten {
 /// Fields that never leave: hidden recipients, and what the receiving side writes itself.
 const REMOVED: [&str; 4] = ["bcc", "resent-bcc", "return-path", "content-length"];
 /// Fields of which a message has at most one (RFC 5322 section 3.6); further ones are renamed.
-const ONCE: [&str; 7] = ["subject", "to", "cc", "date", "message-id", "in-reply-to", "references"];
+const ONCE: [&str; 7] = [
+    "subject",
+    "to",
+    "cc",
+    "date",
+    "message-id",
+    "in-reply-to",
+    "references",
+];
 
 /// What the application's own sender fields say.
 struct Application {
@@ -39,7 +47,13 @@ struct Application {
 }
 
 /// Writes the header anew for this route.
-pub fn rewrite(source: &Source<'_>, settings: &Settings, utf8_envelope: bool, capabilities: &Capabilities, notes: &mut Vec<String>) -> Result<Rewritten, PrepareError> {
+pub fn rewrite(
+    source: &Source<'_>,
+    settings: &Settings,
+    utf8_envelope: bool,
+    capabilities: &Capabilities,
+    notes: &mut Vec<String>,
+) -> Result<Rewritten, PrepareError> {
     let message: &[u8] = source.content;
     let header = Header::parse(message).map_err(|e| PrepareError::Unusable(e.to_string()))?;
     let application = Application::read(message, &header);
@@ -49,13 +63,29 @@ pub fn rewrite(source: &Source<'_>, settings: &Settings, utf8_envelope: bool, ca
         _ => settings.address.clone(),
     };
     let mail_from = match (&source.envelope.mail_from, source.ours) {
-        (None, _) if source.null_refused => Some(settings.return_path.clone().unwrap_or_else(|| from_address.clone())),
+        (None, _) if source.null_refused => Some(
+            settings
+                .return_path
+                .clone()
+                .unwrap_or_else(|| from_address.clone()),
+        ),
         (None, _) => None,
-        (Some(_), _) => Some(settings.return_path.clone().unwrap_or_else(|| from_address.clone())),
+        (Some(_), _) => Some(
+            settings
+                .return_path
+                .clone()
+                .unwrap_or_else(|| from_address.clone()),
+        ),
     };
-    let needs_utf8 = utf8_envelope || from_address.needs_smtputf8() || mail_from.as_ref().is_some_and(Address::needs_smtputf8);
+    let needs_utf8 = utf8_envelope
+        || from_address.needs_smtputf8()
+        || mail_from.as_ref().is_some_and(Address::needs_smtputf8);
     if needs_utf8 && !capabilities.smtputf8 {
-        let address = if from_address.needs_smtputf8() { &from_address } else { mail_from.as_ref().unwrap_or(&from_address) };
+        let address = if from_address.needs_smtputf8() {
+            &from_address
+        } else {
+            mail_from.as_ref().unwrap_or(&from_address)
+        };
         return Err(PrepareError::Utf8Address(address.to_string()));
     }
     let utf8 = capabilities.smtputf8
@@ -65,7 +95,18 @@ pub fn rewrite(source: &Source<'_>, settings: &Settings, utf8_envelope: bool, ca
             Utf8Headers::Never => false,
         };
 
-    let mut writer = Writer { message, settings, application, from_address: &from_address, keep_from, utf8, ours: source.ours, out: Vec::with_capacity(header.body + 1024), seen: Vec::new(), notes };
+    let mut writer = Writer {
+        message,
+        settings,
+        application,
+        from_address: &from_address,
+        keep_from,
+        utf8,
+        ours: source.ours,
+        out: Vec::with_capacity(header.body + 1024),
+        seen: Vec::new(),
+        notes,
+    };
     writer.received(source);
     if let Some(detour) = settings.detour {
         writer.line(&format!("X-Postbote-Route: {detour}"));
@@ -80,7 +121,14 @@ pub fn rewrite(source: &Source<'_>, settings: &Settings, utf8_envelope: bool, ca
     let utf8_header = !writer.out.is_ascii();
     let mut head = writer.out;
     head.extend_from_slice(b"\r\n");
-    Ok(Rewritten { head, body, converted: mime.converted, mail_from, needs_utf8, utf8_header })
+    Ok(Rewritten {
+        head,
+        body,
+        converted: mime.converted,
+        mail_from,
+        needs_utf8,
+        utf8_header,
+    })
 }
 
 /// What the body's own description becomes.
@@ -91,12 +139,32 @@ struct Mime {
 }
 
 impl Mime {
-    fn decide(message: &[u8], header: &Header, body: &Bytes, eight_bit_ok: bool) -> Result<Self, PrepareError> {
+    fn decide(
+        message: &[u8],
+        header: &Header,
+        body: &Bytes,
+        eight_bit_ok: bool,
+    ) -> Result<Self, PrepareError> {
         let content_type = header.first(message, "Content-Type");
         let encoding = header.first(message, "Content-Transfer-Encoding");
-        let guessed_charset = (content_type.is_none() && encode::has_eight_bit(body)).then(|| if std::str::from_utf8(body).is_ok() { "utf-8" } else { "windows-1252" });
-        let converted = encode::body(content_type.as_deref(), encoding.as_deref(), body, eight_bit_ok).map_err(PrepareError::Conversion)?;
-        Ok(Self { converted, guessed_charset })
+        let guessed_charset = (content_type.is_none() && encode::has_eight_bit(body)).then(|| {
+            if std::str::from_utf8(body).is_ok() {
+                "utf-8"
+            } else {
+                "windows-1252"
+            }
+        });
+        let converted = encode::body(
+            content_type.as_deref(),
+            encoding.as_deref(),
+            body,
+            eight_bit_ok,
+        )
+        .map_err(PrepareError::Conversion)?;
+        Ok(Self {
+            converted,
+            guessed_charset,
+        })
     }
 }
 
@@ -106,23 +174,35 @@ impl Application {
         let from_text = froms.first().map(|f| unfold(&message[f.value.clone()]));
         // Several From fields or several mailboxes are no sender that anybody could check.
         let from = match (froms.as_slice(), &from_text) {
-            ([_], Some(text)) => mailbox::parse(text).single().map(|(name, address)| (name.to_owned(), address.clone())),
+            ([_], Some(text)) => mailbox::parse(text)
+                .single()
+                .map(|(name, address)| (name.to_owned(), address.clone())),
             _ => None,
         };
         let reply_to = header.all(message, "Reply-To").find_map(|field| {
             let value = unfold(&message[field.value.clone()]);
             let list = mailbox::parse(&value);
-            let usable = !list.dubious && !list.group && !list.mailboxes.is_empty() && list.mailboxes.len() <= 100 && list.mailboxes.iter().all(|m| m.address.is_some());
+            let usable = !list.dubious
+                && !list.group
+                && !list.mailboxes.is_empty()
+                && list.mailboxes.len() <= 100
+                && list.mailboxes.iter().all(|m| m.address.is_some());
             usable.then(|| message[field.raw.clone()].to_vec())
         });
-        Self { from, from_text, reply_to }
+        Self {
+            from,
+            from_text,
+            reply_to,
+        }
     }
 }
 
 /// The application's From as a checked mailbox, for sender rules: exactly one field with exactly
 /// one cleanly written mailbox, else `None`.
 pub fn application_from(message: &[u8], header: &Header) -> Option<Address> {
-    Application::read(message, header).from.map(|(_, address)| address)
+    Application::read(message, header)
+        .from
+        .map(|(_, address)| address)
 }
 
 struct Writer<'a> {
@@ -162,16 +242,33 @@ impl Writer<'_> {
         if origin.protocol.is_empty() {
             return; // mail of our own has no hop before it
         }
-        let safe = |text: &str| text.chars().filter(|c| c.is_ascii_graphic() && !"()<>;\\\"".contains(*c)).take(255).collect::<String>();
+        let safe = |text: &str| {
+            text.chars()
+                .filter(|c| c.is_ascii_graphic() && !"()<>;\\\"".contains(*c))
+                .take(255)
+                .collect::<String>()
+        };
         let helo = safe(&origin.helo);
-        let peer = if origin.peer.contains(':') { format!("IPv6:{}", origin.peer) } else { origin.peer.clone() };
-        let from = if helo.is_empty() { "unknown".to_owned() } else { helo };
+        let peer = if origin.peer.contains(':') {
+            format!("IPv6:{}", origin.peer)
+        } else {
+            origin.peer.clone()
+        };
+        let from = if helo.is_empty() {
+            "unknown".to_owned()
+        } else {
+            helo
+        };
         // Only a single recipient is named: the field must not tell of hidden ones.
         let recipient = match source.envelope.recipients.as_slice() {
             [one] if one.address.as_str().is_ascii() => format!("\r\n\tfor <{}>", one.address),
             _ => String::new(),
         };
-        let from = if origin.peer.is_empty() { from } else { format!("{from} ([{}])", safe(&peer)) };
+        let from = if origin.peer.is_empty() {
+            from
+        } else {
+            format!("{from} ([{}])", safe(&peer))
+        };
         self.line(&format!(
             "Received: from {from}\r\n\tby {} (Postbote) with {} id {}{recipient};\r\n\t{}",
             self.settings.hostname,
@@ -194,7 +291,11 @@ impl Writer<'_> {
         if self.ours {
             if name == "from" {
                 // Our own mail has a name of its own and the address that this route may use.
-                let own = self.application.from.as_ref().map_or(String::new(), |(name, _)| name.clone());
+                let own = self
+                    .application
+                    .from
+                    .as_ref()
+                    .map_or(String::new(), |(name, _)| name.clone());
                 let text = mailbox_text(&own, &self.settings.address, 6, self.utf8);
                 self.seen.push(name);
                 self.line(&format!("From: {text}"));
@@ -212,13 +313,24 @@ impl Writer<'_> {
             }
             "sender" => {
                 if !self.again("sender") {
-                    self.line(&format!("Sender: {}", self.from_address.with_ascii_domain()));
-                    self.notes.push("Sender: set to the From address".to_owned());
+                    self.line(&format!(
+                        "Sender: {}",
+                        self.from_address.with_ascii_domain()
+                    ));
+                    self.notes
+                        .push("Sender: set to the From address".to_owned());
                 }
             }
             "resent-from" | "resent-sender" => {
-                let title = if name == "resent-from" { "Resent-From" } else { "Resent-Sender" };
-                self.line(&format!("{title}: {}", self.from_address.with_ascii_domain()));
+                let title = if name == "resent-from" {
+                    "Resent-From"
+                } else {
+                    "Resent-Sender"
+                };
+                self.line(&format!(
+                    "{title}: {}",
+                    self.from_address.with_ascii_domain()
+                ));
                 self.notes.push(format!("{title}: set to the From address"));
             }
             "reply-to" => {
@@ -227,22 +339,37 @@ impl Writer<'_> {
                 }
             }
             "date" if !self.has("date") && !date::is_valid(&unfold(value)) => {
-                self.notes.push("Date: not a date, replaced by the time of acceptance".to_owned());
+                self.notes
+                    .push("Date: not a date, replaced by the time of acceptance".to_owned());
             }
             "message-id" if !self.has("message-id") && !message_id_valid(&unfold(value)) => {
-                self.notes.push("Message-ID: malformed, replaced".to_owned());
+                self.notes
+                    .push("Message-ID: malformed, replaced".to_owned());
             }
             "dkim-signature" => {
                 let old = unfold(value);
-                if signature_domain(&old).is_some_and(|d| self.settings.own_domains.iter().any(|own| own.eq_ignore_ascii_case(&d))) {
-                    self.notes.push("DKIM-Signature: the application's own was removed, rewriting breaks it".to_owned());
+                if signature_domain(&old).is_some_and(|d| {
+                    self.settings
+                        .own_domains
+                        .iter()
+                        .any(|own| own.eq_ignore_ascii_case(&d))
+                }) {
+                    self.notes.push(
+                        "DKIM-Signature: the application's own was removed, rewriting breaks it"
+                            .to_owned(),
+                    );
                 } else {
                     self.copy(raw, name_bytes, value);
                 }
             }
             "content-transfer-encoding" if mime.converted.is_some() => {
-                if let (Some(converted), false) = (&mime.converted, self.again("content-transfer-encoding")) {
-                    self.line(&format!("Content-Transfer-Encoding: {}", converted.encoding));
+                if let (Some(converted), false) =
+                    (&mime.converted, self.again("content-transfer-encoding"))
+                {
+                    self.line(&format!(
+                        "Content-Transfer-Encoding: {}",
+                        converted.encoding
+                    ));
                 }
             }
             _ if ONCE.contains(&name.as_str()) && self.has(&name) => {
@@ -265,7 +392,10 @@ impl Writer<'_> {
         let before = self.out.len();
         push_field(raw, name, value, self.utf8, &mut self.out);
         if self.out[before..] != *raw {
-            self.notes.push(format!("{}: raw 8-bit text or long lines encoded (RFC 2047)", String::from_utf8_lossy(name)));
+            self.notes.push(format!(
+                "{}: raw 8-bit text or long lines encoded (RFC 2047)",
+                String::from_utf8_lossy(name)
+            ));
         }
         if !self.out.ends_with(b"\r\n") {
             self.out.extend_from_slice(b"\r\n");
@@ -275,7 +405,8 @@ impl Writer<'_> {
     fn from(&mut self, raw: &[u8], name: &[u8], value: &[u8]) {
         if self.keep_from {
             self.copy(raw, name, value);
-            self.notes.push(format!("From: kept, {} may be used", self.from_address));
+            self.notes
+                .push(format!("From: kept, {} may be used", self.from_address));
             return;
         }
         self.write_from();
@@ -284,7 +415,8 @@ impl Writer<'_> {
             (Some((_, original)), _) if original.same_mailbox(&ours) => {}
             (Some((_, original)), _) if !original.needs_smtputf8() || self.utf8 => {
                 let line = format!("X-Original-From: {}", original.with_ascii_domain());
-                self.notes.push(format!("From: {original} replaced by {ours}"));
+                self.notes
+                    .push(format!("From: {original} replaced by {ours}"));
                 self.line(&line);
             }
             (_, Some(_)) => self.notes.push(format!("From: replaced by {ours}")),
@@ -299,19 +431,30 @@ impl Writer<'_> {
 
     fn reply_to(&mut self) {
         let fixed = |address: &Address| format!("Reply-To: {}", address.with_ascii_domain());
-        let original = self.application.from.as_ref().filter(|(_, a)| !a.needs_smtputf8() || self.utf8).map(|(name, address)| format!("Reply-To: {}", mailbox_text(name, address, 10, self.utf8)));
+        let original = self
+            .application
+            .from
+            .as_ref()
+            .filter(|(_, a)| !a.needs_smtputf8() || self.utf8)
+            .map(|(name, address)| {
+                format!("Reply-To: {}", mailbox_text(name, address, 10, self.utf8))
+            });
         let (line, note) = match &self.settings.reply_to {
             ReplyTo::Untouched => return,
             ReplyTo::Fixed(address) => (Some(fixed(address)), "as configured"),
-            ReplyTo::OriginalFromElse(_) if original.is_some() => (original, "the application's From"),
-            ReplyTo::OriginalFromElse(address) | ReplyTo::ApplicationElse(address) => match self.application.reply_to.clone() {
-                Some(raw) => {
-                    let colon = raw.iter().position(|b| *b == b':').unwrap_or(0);
-                    self.copy(&raw, b"Reply-To", &raw[colon + 1..]);
-                    (None, "the application's")
+            ReplyTo::OriginalFromElse(_) if original.is_some() => {
+                (original, "the application's From")
+            }
+            ReplyTo::OriginalFromElse(address) | ReplyTo::ApplicationElse(address) => {
+                match self.application.reply_to.clone() {
+                    Some(raw) => {
+                        let colon = raw.iter().position(|b| *b == b':').unwrap_or(0);
+                        self.copy(&raw, b"Reply-To", &raw[colon + 1..]);
+                        (None, "the application's")
+                    }
+                    None => (Some(fixed(address)), "the default"),
                 }
-                None => (Some(fixed(address)), "the default"),
-            },
+            }
         };
         if let Some(line) = line {
             self.line(&line);
@@ -334,7 +477,11 @@ impl Writer<'_> {
         }
         if !self.again("message-id") {
             // Made of the queue id, so every attempt has the same.
-            self.line(&format!("Message-ID: <{}@{}>", source.id, self.from_address.ascii_domain()));
+            self.line(&format!(
+                "Message-ID: <{}@{}>",
+                source.id,
+                self.from_address.ascii_domain()
+            ));
             self.notes.push("Message-ID: added".to_owned());
         }
         if !self.has("to") && !self.has("cc") {
@@ -346,7 +493,8 @@ impl Writer<'_> {
         }
         if let Some(charset) = mime.guessed_charset {
             self.line(&format!("Content-Type: text/plain; charset={charset}"));
-            self.notes.push(format!("Content-Type: was missing, the text is {charset}"));
+            self.notes
+                .push(format!("Content-Type: was missing, the text is {charset}"));
         }
         let encoding = match &mime.converted {
             Some(converted) => Some(converted.encoding),
@@ -361,16 +509,31 @@ impl Writer<'_> {
 }
 
 fn message_id_valid(value: &str) -> bool {
-    let inner = value.strip_prefix('<').and_then(|v| v.strip_suffix('>')).unwrap_or("");
-    inner.len() <= 900 && inner.contains('@') && inner.chars().all(|c| c.is_ascii_graphic() && !"<>".contains(c))
+    let inner = value
+        .strip_prefix('<')
+        .and_then(|v| v.strip_suffix('>'))
+        .unwrap_or("");
+    inner.len() <= 900
+        && inner.contains('@')
+        && inner
+            .chars()
+            .all(|c| c.is_ascii_graphic() && !"<>".contains(c))
 }
 
 /// d= of a DKIM-Signature.
 fn signature_domain(value: &str) -> Option<String> {
-    value.split(';').find_map(|tag| tag.trim().strip_prefix("d").and_then(|rest| rest.trim_start().strip_prefix('=')).map(|d| d.trim().to_owned()))
+    value.split(';').find_map(|tag| {
+        tag.trim()
+            .strip_prefix("d")
+            .and_then(|rest| rest.trim_start().strip_prefix('='))
+            .map(|d| d.trim().to_owned())
+    })
 }
 
 /// The Subject as a reader shows it, for lists and captured files.
 pub fn subject(message: &[u8], header: &Header) -> String {
-    header.first(message, "Subject").map(|s| rfc2047::decode_words(&s)).unwrap_or_default()
+    header
+        .first(message, "Subject")
+        .map(|s| rfc2047::decode_words(&s))
+        .unwrap_or_default()
 }

@@ -61,7 +61,10 @@ impl Address {
             return Err(AddressError::TooLong);
         }
         let at = u16::try_from(local.len()).map_err(|_| AddressError::TooLong)?;
-        Ok(Self { text: format!("{local}@{domain}").into_boxed_str(), at })
+        Ok(Self {
+            text: format!("{local}@{domain}").into_boxed_str(),
+            at,
+        })
     }
 
     /// The whole address as it stands in an envelope without brackets.
@@ -101,13 +104,15 @@ impl Address {
 
     /// Whether both name the same mailbox: same local part, same domain in A-label form.
     pub fn same_mailbox(&self, other: &Address) -> bool {
-        self.local() == other.local() && (self.domain() == other.domain() || self.ascii_domain() == other.ascii_domain())
+        self.local() == other.local()
+            && (self.domain() == other.domain() || self.ascii_domain() == other.ascii_domain())
     }
 
     /// Whether both are the same for a *permission*: like [`Self::same_mailbox`], but the local
     /// part without regard to case, as every provider in use compares it.
     pub fn same_permission(&self, other: &Address) -> bool {
-        self.local().eq_ignore_ascii_case(other.local()) && self.ascii_domain() == other.ascii_domain()
+        self.local().eq_ignore_ascii_case(other.local())
+            && self.ascii_domain() == other.ascii_domain()
     }
 }
 
@@ -170,12 +175,21 @@ fn check_local(local: &str) -> Result<(), AddressError> {
                 _ => {}
             }
         }
-        return if escaped { Err(AddressError::LocalPart) } else { Ok(()) };
+        return if escaped {
+            Err(AddressError::LocalPart)
+        } else {
+            Ok(())
+        };
     }
     // Dots at the edges and doubled ones are against RFC 5321, but Japanese carriers gave out
     // such mailboxes; they do no harm in an envelope.
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.:".contains(c) || !c.is_ascii();
-    if local.chars().all(allowed) { Ok(()) } else { Err(AddressError::LocalPart) }
+    let allowed =
+        |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.:".contains(c) || !c.is_ascii();
+    if local.chars().all(allowed) {
+        Ok(())
+    } else {
+        Err(AddressError::LocalPart)
+    }
 }
 
 /// Characters that never stand in an address: controls, line and paragraph separators,
@@ -207,19 +221,32 @@ pub fn ascii_domain(domain: &str) -> Option<String> {
     let plain = |label: &str| {
         !label.is_empty()
             && label.len() <= 63
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    let is_idn = |label: &str| label.get(..4).is_some_and(|p| p.eq_ignore_ascii_case("xn--"));
+    let is_idn = |label: &str| {
+        label
+            .get(..4)
+            .is_some_and(|p| p.eq_ignore_ascii_case("xn--"))
+    };
     if domain.is_ascii() && !domain.split('.').any(is_idn) {
-        return domain.split('.').all(plain).then(|| domain.to_ascii_lowercase());
+        return domain
+            .split('.')
+            .all(plain)
+            .then(|| domain.to_ascii_lowercase());
     }
     let ascii = idna::domain_to_ascii_cow(domain.as_bytes(), idna::AsciiDenyList::STD3).ok()?;
     // RUSTSEC-2024-0421: only labels that survive the way back may be compared.
     let (unicode, result) = idna::domain_to_unicode(&ascii);
     result.ok()?;
-    if ascii.split('.').any(|label| is_idn(label) && label.len() <= 4) || unicode.is_empty() {
+    if ascii
+        .split('.')
+        .any(|label| is_idn(label) && label.len() <= 4)
+        || unicode.is_empty()
+    {
         return None;
     }
     ascii.split('.').all(plain).then(|| ascii.into_owned())
@@ -231,15 +258,44 @@ mod tests {
 
     #[test]
     fn table() {
-        let ok = ["a@b", "a@b.c", "A.b+c@X.example", "\"John Doe\"@b.c", "ä@b.c", "a@müller.example", "a@xn--mller-kva.example", "_x@under_score.local"];
+        let ok = [
+            "a@b",
+            "a@b.c",
+            "A.b+c@X.example",
+            "\"John Doe\"@b.c",
+            "ä@b.c",
+            "a@müller.example",
+            "a@xn--mller-kva.example",
+            "_x@under_score.local",
+        ];
         for text in ok {
             assert!(Address::parse(text).is_ok(), "{text}");
         }
         let long_local = format!("{}@b.c", "a".repeat(65));
         let long_domain = format!("a@{}.c", "a.".repeat(130));
         let bad = [
-            "", "a", "@b", "a@", "a b@c", "a@b c", "a@[127.0.0.1]", "a@b..c", "a@-b.c", "a\n@b", "a\r@b", "a@b\u{202e}c", "a\u{200b}@b", "\"a\"b\"@c", "\"a\\\"@c", "<a@b>",
-            "a@xn---", "a@xn--example-.org", "a@example.org.xn--", "a\u{85}@b", &long_local, &long_domain,
+            "",
+            "a",
+            "@b",
+            "a@",
+            "a b@c",
+            "a@b c",
+            "a@[127.0.0.1]",
+            "a@b..c",
+            "a@-b.c",
+            "a\n@b",
+            "a\r@b",
+            "a@b\u{202e}c",
+            "a\u{200b}@b",
+            "\"a\"b\"@c",
+            "\"a\\\"@c",
+            "<a@b>",
+            "a@xn---",
+            "a@xn--example-.org",
+            "a@example.org.xn--",
+            "a\u{85}@b",
+            &long_local,
+            &long_domain,
         ];
         for text in bad {
             assert!(Address::parse(text).is_err(), "{text:?}");

@@ -22,7 +22,11 @@ pub struct Capabilities {
 impl Capabilities {
     /// What a destination without limits can take (capture).
     pub fn unlimited() -> Self {
-        Self { eight_bit_mime: true, smtputf8: true, ..Self::default() }
+        Self {
+            eight_bit_mime: true,
+            smtputf8: true,
+            ..Self::default()
+        }
     }
 
     /// Reads the lines of an EHLO reply, the first one (the server's name) included. Unknown and
@@ -63,12 +67,31 @@ mod tests {
 
     #[test]
     fn parses() {
-        let lines = ["gmx.net Hello", "SIZE 69920427", "AUTH LOGIN PLAIN", "auth=login plain", "starttls"].map(String::from);
+        let lines = [
+            "gmx.net Hello",
+            "SIZE 69920427",
+            "AUTH LOGIN PLAIN",
+            "auth=login plain",
+            "starttls",
+        ]
+        .map(String::from);
         let found = Capabilities::parse(&lines);
-        assert_eq!((found.size, found.starttls, found.pipelining), (Some(69_920_427), true, false));
+        assert_eq!(
+            (found.size, found.starttls, found.pipelining),
+            (Some(69_920_427), true, false)
+        );
         assert_eq!(found.auth, ["LOGIN", "PLAIN"]);
-        for (size, expected) in [("SIZE 0", None), ("SIZE -5", None), ("SIZE", None), ("SIZE 1000", Some(1000))] {
-            assert_eq!(Capabilities::parse(&["x".to_owned(), size.to_owned()]).size, expected, "{size}");
+        for (size, expected) in [
+            ("SIZE 0", None),
+            ("SIZE -5", None),
+            ("SIZE", None),
+            ("SIZE 1000", Some(1000)),
+        ] {
+            assert_eq!(
+                Capabilities::parse(&["x".to_owned(), size.to_owned()]).size,
+                expected,
+                "{size}"
+            );
         }
     }
 }

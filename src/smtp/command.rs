@@ -94,8 +94,20 @@ pub struct Notify {
 impl Notify {
     /// As it goes to an upstream with DSN.
     pub fn to_parameter(self) -> String {
-        let words: Vec<&str> = [(self.success, "SUCCESS"), (self.failure, "FAILURE"), (self.delay, "DELAY")].iter().filter(|(on, _)| *on).map(|(_, word)| *word).collect();
-        if words.is_empty() { "NEVER".to_owned() } else { words.join(",") }
+        let words: Vec<&str> = [
+            (self.success, "SUCCESS"),
+            (self.failure, "FAILURE"),
+            (self.delay, "DELAY"),
+        ]
+        .iter()
+        .filter(|(on, _)| *on)
+        .map(|(_, word)| *word)
+        .collect();
+        if words.is_empty() {
+            "NEVER".to_owned()
+        } else {
+            words.join(",")
+        }
     }
 }
 
@@ -147,8 +159,13 @@ pub fn parse(line: &[u8]) -> Result<Command, CommandError> {
     match verb.to_ascii_uppercase().as_str() {
         "EHLO" => Ok(Command::Ehlo(rest.to_owned())),
         "HELO" => Ok(Command::Helo(rest.to_owned())),
-        "MAIL" => mail(strip_keyword(rest, "FROM").ok_or(CommandError::Argument("Syntax: MAIL FROM:<address>"))?),
-        "RCPT" => rcpt(strip_keyword(rest, "TO").ok_or(CommandError::Argument("Syntax: RCPT TO:<address>"))?),
+        "MAIL" => mail(
+            strip_keyword(rest, "FROM")
+                .ok_or(CommandError::Argument("Syntax: MAIL FROM:<address>"))?,
+        ),
+        "RCPT" => rcpt(
+            strip_keyword(rest, "TO").ok_or(CommandError::Argument("Syntax: RCPT TO:<address>"))?,
+        ),
         "DATA" => no_argument(rest, Command::Data),
         "RSET" => Ok(Command::Rset),
         "NOOP" => Ok(Command::Noop),
@@ -168,13 +185,18 @@ pub fn parse(line: &[u8]) -> Result<Command, CommandError> {
         "XADR" => Ok(Command::NotOffered("XADR")),
         "BURL" => Ok(Command::NotOffered("BURL")),
         "GET" | "POST" | "PUT" | "HEAD" | "CONNECT" | "OPTIONS" | "PROXY" => Ok(Command::Foreign),
-        "FROM:" | "TO:" | "SUBJECT:" | "DATE:" | "RECEIVED:" | "HOST:" | "CONTENT-TYPE:" | "USER-AGENT:" => Ok(Command::Foreign),
+        "FROM:" | "TO:" | "SUBJECT:" | "DATE:" | "RECEIVED:" | "HOST:" | "CONTENT-TYPE:"
+        | "USER-AGENT:" => Ok(Command::Foreign),
         _ => Err(CommandError::Unknown),
     }
 }
 
 fn no_argument(rest: &str, command: Command) -> Result<Command, CommandError> {
-    if rest.is_empty() { Ok(command) } else { Err(CommandError::Argument("No parameter allowed")) }
+    if rest.is_empty() {
+        Ok(command)
+    } else {
+        Err(CommandError::Argument("No parameter allowed"))
+    }
 }
 
 /// Takes `FROM:` or `TO:` off, blanks anywhere around the colon.
@@ -183,17 +205,27 @@ fn strip_keyword<'a>(rest: &'a str, keyword: &str) -> Option<&'a str> {
     if !head.eq_ignore_ascii_case(keyword) {
         return None;
     }
-    rest[keyword.len()..].trim_start().strip_prefix(':').map(str::trim_start)
+    rest[keyword.len()..]
+        .trim_start()
+        .strip_prefix(':')
+        .map(str::trim_start)
 }
 
 fn auth(rest: &str) -> Result<Command, CommandError> {
     let mut words = rest.split_ascii_whitespace();
-    let mechanism = words.next().ok_or(CommandError::Argument("Syntax: AUTH mechanism"))?;
+    let mechanism = words
+        .next()
+        .ok_or(CommandError::Argument("Syntax: AUTH mechanism"))?;
     let initial = words.next().map(str::to_owned);
     if words.next().is_some() {
-        return Err(CommandError::Argument("Syntax: AUTH mechanism [initial-response]"));
+        return Err(CommandError::Argument(
+            "Syntax: AUTH mechanism [initial-response]",
+        ));
     }
-    Ok(Command::Auth { mechanism: mechanism.to_ascii_uppercase(), initial })
+    Ok(Command::Auth {
+        mechanism: mechanism.to_ascii_uppercase(),
+        initial,
+    })
 }
 
 /// What stands in the path position: the address text and what follows it.
@@ -217,17 +249,27 @@ fn split_path(rest: &str) -> Result<Path<'_>, AddressError> {
             _ if quoted => {}
             '<' if open.is_none() => open = Some(i + 1),
             '>' => {
-                let Some(start) = open else { return Err(AddressError::LocalPart) };
+                let Some(start) = open else {
+                    return Err(AddressError::LocalPart);
+                };
                 let inner = rest[start..i].trim();
                 let tail = rest[i + 1..].trim_start();
-                return Ok(if inner.is_empty() { Path::Null(tail) } else { Path::Text(strip_route(inner), tail) });
+                return Ok(if inner.is_empty() {
+                    Path::Null(tail)
+                } else {
+                    Path::Text(strip_route(inner), tail)
+                });
             }
             ' ' | '\t' if open.is_none() && blank.is_none() => blank = Some(i),
             _ => {}
         }
     }
     if open.is_some() || quoted || rest.is_empty() {
-        return Err(if rest.is_empty() { AddressError::Empty } else { AddressError::LocalPart });
+        return Err(if rest.is_empty() {
+            AddressError::Empty
+        } else {
+            AddressError::LocalPart
+        });
     }
     let end = blank.unwrap_or(rest.len());
     Ok(Path::Text(&rest[..end], rest[end..].trim_start()))
@@ -271,7 +313,9 @@ fn mail(rest: &str) -> Result<Command, CommandError> {
         Path::Text(text, tail) => {
             match Address::parse(text) {
                 Ok(address) => mail.address = Some(address),
-                Err(AddressError::NoDomain) if !text.contains('@') => mail.bare_local = Some(text.to_owned()),
+                Err(AddressError::NoDomain) if !text.contains('@') => {
+                    mail.bare_local = Some(text.to_owned())
+                }
                 Err(error) => return Err(CommandError::Address(error)),
             }
             tail
@@ -280,9 +324,13 @@ fn mail(rest: &str) -> Result<Command, CommandError> {
     for (name, value) in parameters(tail)? {
         match (name.as_str(), value) {
             ("SIZE", Some(digits)) => {
-                let valid = !digits.is_empty() && digits.len() <= 20 && digits.bytes().all(|b| b.is_ascii_digit());
+                let valid = !digits.is_empty()
+                    && digits.len() <= 20
+                    && digits.bytes().all(|b| b.is_ascii_digit());
                 if !valid {
-                    return Err(CommandError::Argument("SIZE is a number of octets, at most 20 digits"));
+                    return Err(CommandError::Argument(
+                        "SIZE is a number of octets, at most 20 digits",
+                    ));
                 }
                 mail.size = Some(digits.parse().unwrap_or(u64::MAX));
             }
@@ -292,15 +340,26 @@ fn mail(rest: &str) -> Result<Command, CommandError> {
             ("RET", Some(ret)) if ret.eq_ignore_ascii_case("FULL") => mail.ret_full = Some(true),
             ("RET", Some(ret)) if ret.eq_ignore_ascii_case("HDRS") => mail.ret_full = Some(false),
             ("RET", _) => return Err(CommandError::Argument("RET is FULL or HDRS")),
-            ("ENVID", Some(envid)) if !envid.is_empty() && envid.len() <= 100 && xtext::decode(envid).is_some() => mail.envid = Some(envid.to_owned()),
-            ("ENVID", _) => return Err(CommandError::Argument("ENVID is at most 100 characters of xtext")),
+            ("ENVID", Some(envid))
+                if !envid.is_empty() && envid.len() <= 100 && xtext::decode(envid).is_some() =>
+            {
+                mail.envid = Some(envid.to_owned())
+            }
+            ("ENVID", _) => {
+                return Err(CommandError::Argument(
+                    "ENVID is at most 100 characters of xtext",
+                ));
+            }
             // Accepted and not used: only a trusted relay could vouch for it (RFC 4954 section 5).
             ("AUTH", Some(value)) if value == "<>" || xtext::decode(value).is_some() => {}
             ("AUTH", _) => return Err(CommandError::Argument("AUTH is an xtext address or <>")),
             (other, _) => return Err(CommandError::Parameter(other.to_owned())),
         }
     }
-    let beyond_ascii = mail.address.as_ref().is_some_and(|a| !a.as_str().is_ascii());
+    let beyond_ascii = mail
+        .address
+        .as_ref()
+        .is_some_and(|a| !a.as_str().is_ascii());
     if beyond_ascii && !mail.smtputf8 {
         return Err(CommandError::NeedsUtf8);
     }
@@ -311,20 +370,38 @@ fn rcpt(rest: &str) -> Result<Command, CommandError> {
     let (address, tail) = match split_path(rest).map_err(CommandError::Address)? {
         Path::Null(_) => return Err(CommandError::Address(AddressError::Empty)),
         Path::Text(text, tail) if text.eq_ignore_ascii_case("postmaster") => (None, tail),
-        Path::Text(text, tail) => (Some(Address::parse(text).map_err(CommandError::Address)?), tail),
+        Path::Text(text, tail) => (
+            Some(Address::parse(text).map_err(CommandError::Address)?),
+            tail,
+        ),
     };
-    let mut rcpt = RcptTo { address, notify: None, orcpt: None };
+    let mut rcpt = RcptTo {
+        address,
+        notify: None,
+        orcpt: None,
+    };
     for (name, value) in parameters(tail)? {
         match (name.as_str(), value) {
-            ("NOTIFY", Some(value)) => rcpt.notify = Some(notify(value).ok_or(CommandError::Argument("NOTIFY is NEVER, or some of SUCCESS,FAILURE,DELAY"))?),
+            ("NOTIFY", Some(value)) => {
+                rcpt.notify = Some(notify(value).ok_or(CommandError::Argument(
+                    "NOTIFY is NEVER, or some of SUCCESS,FAILURE,DELAY",
+                ))?)
+            }
             ("ORCPT", Some(value)) => {
-                let valid = value.len() <= 500 && value.split_once(';').is_some_and(|(kind, address)| !kind.is_empty() && xtext::decode(kind).is_some() && xtext::decode(address).is_some());
+                let valid = value.len() <= 500
+                    && value.split_once(';').is_some_and(|(kind, address)| {
+                        !kind.is_empty()
+                            && xtext::decode(kind).is_some()
+                            && xtext::decode(address).is_some()
+                    });
                 if !valid {
                     return Err(CommandError::Argument("ORCPT is type;address in xtext"));
                 }
                 rcpt.orcpt = Some(value.to_owned());
             }
-            ("NOTIFY" | "ORCPT", None) => return Err(CommandError::Argument("Parameter without a value")),
+            ("NOTIFY" | "ORCPT", None) => {
+                return Err(CommandError::Argument("Parameter without a value"));
+            }
             (other, _) => return Err(CommandError::Parameter(other.to_owned())),
         }
     }
@@ -363,35 +440,89 @@ mod tests {
 
     #[test]
     fn lenient_senders() {
-        for line in ["MAIL FROM:<a@b>", "mail from: <a@b>", "MAIL FROM:a@b", "MAIL FROM: a@b  ", "Mail From :<a@b>", "MAIL FROM:\"Bob\" <a@b>", "MAIL FROM:<@x,@y:a@b>", "MAIL\tFROM:<a@b>", "MAIL FROM:Bob <a@b>"] {
+        for line in [
+            "MAIL FROM:<a@b>",
+            "mail from: <a@b>",
+            "MAIL FROM:a@b",
+            "MAIL FROM: a@b  ",
+            "Mail From :<a@b>",
+            "MAIL FROM:\"Bob\" <a@b>",
+            "MAIL FROM:<@x,@y:a@b>",
+            "MAIL\tFROM:<a@b>",
+            "MAIL FROM:Bob <a@b>",
+        ] {
             assert_eq!(mail_of(line).address.expect(line).as_str(), "a@b", "{line}");
         }
         assert_eq!(mail_of("MAIL FROM:<>").address, None);
-        assert_eq!(mail_of("MAIL FROM:<root>").bare_local.as_deref(), Some("root"));
+        assert_eq!(
+            mail_of("MAIL FROM:<root>").bare_local.as_deref(),
+            Some("root")
+        );
         let mail = mail_of("MAIL FROM:<a@b> SIZE=123 BODY=8BITMIME RET=HDRS ENVID=x+2By SMTPUTF8");
-        assert_eq!((mail.size, mail.eight_bit, mail.ret_full, mail.smtputf8), (Some(123), true, Some(false), true));
+        assert_eq!(
+            (mail.size, mail.eight_bit, mail.ret_full, mail.smtputf8),
+            (Some(123), true, Some(false), true)
+        );
     }
 
     #[test]
     fn refusals() {
-        let argument = |line: &str| matches!(parse(line.as_bytes()), Err(CommandError::Argument(_)));
+        let argument =
+            |line: &str| matches!(parse(line.as_bytes()), Err(CommandError::Argument(_)));
         for line in [
-            "MAIL <a@b>", "MAIL FROM:<a@b> SIZE=-1", "MAIL FROM:<a@b> SIZE=1e9", "MAIL FROM:<a@b> SIZE=123456789012345678901", "MAIL FROM:<a@b> BODY=7BIT BODY=7BIT", "MAIL FROM:<a@b> RET=XX",
-            "MAIL FROM:<a@b> ENVID=x+0Ay", "RCPT TO:<a@b> NOTIFY=NEVER,FAILURE", "RCPT TO:<a@b> NOTIFY=", "RCPT TO:<a@b> ORCPT=rfc822;a ORCPT=rfc822;a", "RCPT TO:<a@b> ORCPT=rfc822;x+0D+0ADATA",
-            "STARTTLS now", "DATA x", "AUTH",
+            "MAIL <a@b>",
+            "MAIL FROM:<a@b> SIZE=-1",
+            "MAIL FROM:<a@b> SIZE=1e9",
+            "MAIL FROM:<a@b> SIZE=123456789012345678901",
+            "MAIL FROM:<a@b> BODY=7BIT BODY=7BIT",
+            "MAIL FROM:<a@b> RET=XX",
+            "MAIL FROM:<a@b> ENVID=x+0Ay",
+            "RCPT TO:<a@b> NOTIFY=NEVER,FAILURE",
+            "RCPT TO:<a@b> NOTIFY=",
+            "RCPT TO:<a@b> ORCPT=rfc822;a ORCPT=rfc822;a",
+            "RCPT TO:<a@b> ORCPT=rfc822;x+0D+0ADATA",
+            "STARTTLS now",
+            "DATA x",
+            "AUTH",
         ] {
             assert!(argument(line), "{line}");
         }
-        for line in ["MAIL FROM:<a@b> FOO=bar", "MAIL FROM:<a@b> BODY=BINARYMIME", "RCPT TO:<a@b> SIZE=1"] {
-            assert!(matches!(parse(line.as_bytes()), Err(CommandError::Parameter(_))), "{line}");
+        for line in [
+            "MAIL FROM:<a@b> FOO=bar",
+            "MAIL FROM:<a@b> BODY=BINARYMIME",
+            "RCPT TO:<a@b> SIZE=1",
+        ] {
+            assert!(
+                matches!(parse(line.as_bytes()), Err(CommandError::Parameter(_))),
+                "{line}"
+            );
         }
-        for line in ["RCPT TO:<>", "RCPT TO:<a@[127.0.0.1]>", "RCPT TO:<a>b@c>", "RCPT TO:<a@b", "MAIL FROM:<\"a@t>", "RCPT TO:"] {
-            assert!(matches!(parse(line.as_bytes()), Err(CommandError::Address(_))), "{line}");
+        for line in [
+            "RCPT TO:<>",
+            "RCPT TO:<a@[127.0.0.1]>",
+            "RCPT TO:<a>b@c>",
+            "RCPT TO:<a@b",
+            "MAIL FROM:<\"a@t>",
+            "RCPT TO:",
+        ] {
+            assert!(
+                matches!(parse(line.as_bytes()), Err(CommandError::Address(_))),
+                "{line}"
+            );
         }
-        assert_eq!(parse("RCPT TO:<a@b>\rRCPT TO:<c@d>".as_bytes()), Err(CommandError::BareCr));
+        assert_eq!(
+            parse("RCPT TO:<a@b>\rRCPT TO:<c@d>".as_bytes()),
+            Err(CommandError::BareCr)
+        );
         assert_eq!(parse(b"\x1b]0;x\x07"), Err(CommandError::Characters));
-        assert_eq!(parse(b"MAIL FROM:<\xc0\x8a@b>"), Err(CommandError::Characters));
-        assert_eq!(parse("MAIL FROM:<ä@b>".as_bytes()), Err(CommandError::NeedsUtf8));
+        assert_eq!(
+            parse(b"MAIL FROM:<\xc0\x8a@b>"),
+            Err(CommandError::Characters)
+        );
+        assert_eq!(
+            parse("MAIL FROM:<ä@b>".as_bytes()),
+            Err(CommandError::NeedsUtf8)
+        );
         assert_eq!(parse(b"FOO"), Err(CommandError::Unknown));
         assert_eq!(parse(b"GET / HTTP/1.1"), Ok(Command::Foreign));
         assert_eq!(parse(b"Subject: x"), Ok(Command::Foreign));

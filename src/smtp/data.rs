@@ -86,7 +86,8 @@ impl Receiver {
         while i < input.len() && !self.done {
             // The fast way: inside a line nothing but CR, LF and NUL matters.
             if self.segment == Segment::Other && !self.pending_cr {
-                let stop = memchr::memchr3(b'\r', b'\n', 0, &input[i..]).map_or(input.len(), |n| i + n);
+                let stop =
+                    memchr::memchr3(b'\r', b'\n', 0, &input[i..]).map_or(input.len(), |n| i + n);
                 out.extend_from_slice(&input[i..stop]);
                 i = stop;
                 if i == input.len() {
@@ -137,7 +138,8 @@ impl Receiver {
                 self.done = true;
                 return;
             }
-            let legacy_start = self.previous == Break::Lf || (self.previous == Break::Crlf && self.lf_only_session);
+            let legacy_start = self.previous == Break::Lf
+                || (self.previous == Break::Crlf && self.lf_only_session);
             if clean && self.lf_only_session && kind == Break::Lf && legacy_start {
                 self.done = true;
                 return;
@@ -162,10 +164,15 @@ impl Receiver {
 /// Makes text from a program's standard input canonical: every line ends in CRLF, a stray CR
 /// becomes a space. There is no end-of-data mark in it, so nothing can be smuggled.
 pub fn canonical(input: &[u8]) -> (Vec<u8>, Findings) {
-    let mut findings = Findings { nul: memchr::memchr(0, input).is_some(), ..Findings::default() };
+    let mut findings = Findings {
+        nul: memchr::memchr(0, input).is_some(),
+        ..Findings::default()
+    };
     let mut out = Vec::with_capacity(input.len() + input.len() / 32 + 2);
     for line in input.split_inclusive(|b| *b == b'\n') {
-        let text = line.strip_suffix(b"\n").map_or(line, |l| l.strip_suffix(b"\r").unwrap_or(l));
+        let text = line
+            .strip_suffix(b"\n")
+            .map_or(line, |l| l.strip_suffix(b"\r").unwrap_or(l));
         findings.bare_newline |= text.contains(&b'\r');
         out.extend(text.iter().map(|b| if *b == b'\r' { b' ' } else { *b }));
         out.extend_from_slice(b"\r\n");
@@ -181,7 +188,9 @@ pub struct Stuffer {
 
 impl Default for Stuffer {
     fn default() -> Self {
-        Self { at_line_start: true }
+        Self {
+            at_line_start: true,
+        }
     }
 }
 
@@ -207,7 +216,11 @@ impl Stuffer {
 
     /// Appends the end of data, with a line end before it when the message lacks one.
     pub fn finish(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(if self.at_line_start { b".\r\n" } else { b"\r\n.\r\n" });
+        out.extend_from_slice(if self.at_line_start {
+            b".\r\n"
+        } else {
+            b"\r\n.\r\n"
+        });
     }
 }
 
@@ -232,14 +245,18 @@ mod tests {
             (b"a\r\n\r\n..\r\n\r\n.\r\n", b"a\r\n\r\n.\r\n\r\n"),
         ] {
             let (used, done, findings, out) = receive(BareNewline::Normalize, false, wire);
-            assert!(done && used == wire.len() && out == text, "{wire:?} -> {out:?}");
+            assert!(
+                done && used == wire.len() && out == text,
+                "{wire:?} -> {out:?}"
+            );
             assert_eq!(findings, Findings::default());
         }
     }
 
     #[test]
     fn repairs() {
-        let (_, done, findings, out) = receive(BareNewline::Normalize, false, b"a\nb\rc\r\r\n.\r\n");
+        let (_, done, findings, out) =
+            receive(BareNewline::Normalize, false, b"a\nb\rc\r\r\n.\r\n");
         assert!(done && findings.bare_newline && !findings.smuggling);
         assert_eq!(out, b"a\r\nb c \r\n");
     }
@@ -253,8 +270,21 @@ mod tests {
     #[test]
     fn no_smuggling() {
         for attack in [
-            &b"\n.\n"[..], b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r.\n", b"\n.\r", b"\r.\r\n", b"\r\n.\r", b"\r\n\0.\r\n", b"\r\n.\0\r\n", b"\r\n\0.\r", b"\r\n\0.\n", b"\r\n.\r\r\n",
-            b"\r\r\n.\r\r\n", b"\n\n.\r\n",
+            &b"\n.\n"[..],
+            b"\n.\r\n",
+            b"\r\n.\n",
+            b"\r.\r",
+            b"\r.\n",
+            b"\n.\r",
+            b"\r.\r\n",
+            b"\r\n.\r",
+            b"\r\n\0.\r\n",
+            b"\r\n.\0\r\n",
+            b"\r\n\0.\r",
+            b"\r\n\0.\n",
+            b"\r\n.\r\r\n",
+            b"\r\r\n.\r\r\n",
+            b"\n\n.\r\n",
         ] {
             for start in [&b"body"[..], b""] {
                 if start.is_empty() && attack.starts_with(b"\r\n") && attack.len() < 4 {
@@ -262,7 +292,10 @@ mod tests {
                 }
                 let wire = [start, attack, b"MAIL FROM:<x@evil>\r\n.\r\n"].concat();
                 let (used, done, findings, _) = receive(BareNewline::Normalize, false, &wire);
-                assert!(done && used == wire.len(), "{attack:?}: ends at the true end");
+                assert!(
+                    done && used == wire.len(),
+                    "{attack:?}: ends at the true end"
+                );
                 assert!(findings.smuggling || findings.nul, "{attack:?}");
             }
         }
@@ -271,10 +304,16 @@ mod tests {
     #[test]
     fn legacy_ends_with_lf() {
         let (used, done, findings, out) = receive(BareNewline::Legacy, true, b"a\n\nb\n.\nQUIT\n");
-        assert!(done && used == 7 && !findings.smuggling, "{used} {findings:?}");
+        assert!(
+            done && used == 7 && !findings.smuggling,
+            "{used} {findings:?}"
+        );
         assert_eq!(out, b"a\r\n\r\nb\r\n");
         let (_, done, findings, _) = receive(BareNewline::Legacy, false, b"a\n.\nx\r\n.\r\n");
-        assert!(done && findings.smuggling, "a CRLF was seen before: the strict rule");
+        assert!(
+            done && findings.smuggling,
+            "a CRLF was seen before: the strict rule"
+        );
         let (_, done, findings, _) = receive(BareNewline::Legacy, true, b"a\r\nb\n.\nx\r\n.\r\n");
         assert!(done && findings.smuggling);
     }
@@ -282,7 +321,11 @@ mod tests {
     /// Every split of a wire form gives the same verdict and the same bytes.
     #[test]
     fn splits() {
-        for wire in [&b"a\r\n..b\r\n.\r\n"[..], b"a\n.\r\nb\r\r\n.\r\n", b".\0\r\n\r\n.\r\n"] {
+        for wire in [
+            &b"a\r\n..b\r\n.\r\n"[..],
+            b"a\n.\r\nb\r\r\n.\r\n",
+            b".\0\r\n\r\n.\r\n",
+        ] {
             let whole = receive(BareNewline::Normalize, false, wire);
             for cut in 0..wire.len() {
                 let mut receiver = Receiver::new(BareNewline::Normalize, false);

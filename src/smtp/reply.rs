@@ -21,7 +21,11 @@ impl Enhanced {
         if parts.next().is_some() || !matches!(class, "2" | "4" | "5") {
             return None;
         }
-        let number = |part: &str| (!part.is_empty() && part.len() <= 3 && part.bytes().all(|b| b.is_ascii_digit())).then(|| part.parse().ok()).flatten();
+        let number = |part: &str| {
+            (!part.is_empty() && part.len() <= 3 && part.bytes().all(|b| b.is_ascii_digit()))
+                .then(|| part.parse().ok())
+                .flatten()
+        };
         Some(Self(class.parse().ok()?, number(subject)?, number(detail)?))
     }
 }
@@ -46,17 +50,29 @@ pub struct Reply {
 impl Reply {
     /// A reply of one line without an enhanced code: greeting, EHLO, 3xx.
     pub fn plain(code: u16, text: impl Into<String>) -> Self {
-        Self { code, enhanced: None, lines: vec![text.into()] }
+        Self {
+            code,
+            enhanced: None,
+            lines: vec![text.into()],
+        }
     }
 
     /// A reply of one line with its enhanced code.
     pub fn new(code: u16, enhanced: (u8, u16, u16), text: impl Into<String>) -> Self {
-        Self { code, enhanced: Some(Enhanced(enhanced.0, enhanced.1, enhanced.2)), lines: vec![text.into()] }
+        Self {
+            code,
+            enhanced: Some(Enhanced(enhanced.0, enhanced.1, enhanced.2)),
+            lines: vec![text.into()],
+        }
     }
 
     /// A reply of several lines (EHLO).
     pub fn multi(code: u16, lines: Vec<String>) -> Self {
-        Self { code, enhanced: None, lines }
+        Self {
+            code,
+            enhanced: None,
+            lines,
+        }
     }
 
     /// 2xx.
@@ -88,7 +104,10 @@ impl Reply {
             if let Some(enhanced) = self.enhanced {
                 out.extend_from_slice(format!("{enhanced} ").as_bytes());
             }
-            out.extend(line.bytes().map(|b| if b < 0x20 || b == 0x7f { b'?' } else { b }));
+            out.extend(
+                line.bytes()
+                    .map(|b| if b < 0x20 || b == 0x7f { b'?' } else { b }),
+            );
             out.extend_from_slice(b"\r\n");
         }
     }
@@ -176,7 +195,9 @@ impl ReplyParser {
         let line = line.trim_ascii_end();
         let (digits, rest) = line.split_at_checked(3).ok_or(ReplyError::Malformed)?;
         let code = match digits {
-            [a @ b'2'..=b'5', b @ b'0'..=b'9', c @ b'0'..=b'9'] => u16::from(a - b'0') * 100 + u16::from(b - b'0') * 10 + u16::from(c - b'0'),
+            [a @ b'2'..=b'5', b @ b'0'..=b'9', c @ b'0'..=b'9'] => {
+                u16::from(a - b'0') * 100 + u16::from(b - b'0') * 10 + u16::from(c - b'0')
+            }
             _ => return Err(ReplyError::Malformed),
         };
         let (last, text) = match rest.split_first() {
@@ -205,7 +226,11 @@ impl ReplyParser {
         if !last {
             return Ok(None);
         }
-        let reply = Reply { code, enhanced: self.enhanced.take(), lines: std::mem::take(&mut self.lines) };
+        let reply = Reply {
+            code,
+            enhanced: self.enhanced.take(),
+            lines: std::mem::take(&mut self.lines),
+        };
         *self = Self::default();
         Ok(Some(reply))
     }
@@ -213,7 +238,10 @@ impl ReplyParser {
 
 /// Text from outside made fit for logs, terminals and bounces: valid UTF-8 without controls.
 pub fn clean(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    String::from_utf8_lossy(bytes)
+        .chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
 }
 
 #[cfg(test)]
@@ -226,7 +254,8 @@ mod tests {
 
     #[test]
     fn parses() {
-        let (used, reply) = parse(b"250-first\r\n250-SIZE 1000\r\n250 last\r\n250 next").expect("valid");
+        let (used, reply) =
+            parse(b"250-first\r\n250-SIZE 1000\r\n250 last\r\n250 next").expect("valid");
         let reply = reply.expect("complete");
         assert_eq!((used, reply.code, reply.lines.len()), (36, 250, 3));
         let (_, reply) = parse(b"550 5.7.139 Authentication unsuccessful\r\n").expect("valid");
@@ -234,7 +263,11 @@ mod tests {
         assert_eq!(reply.enhanced, Some(Enhanced(5, 7, 139)));
         assert_eq!(reply.to_string(), "550 5.7.139 Authentication unsuccessful");
         let (_, reply) = parse(b"550 4.1.1 mismatch\r\n").expect("valid");
-        assert_eq!(reply.expect("complete").enhanced, None, "the basic code wins");
+        assert_eq!(
+            reply.expect("complete").enhanced,
+            None,
+            "the basic code wins"
+        );
         let (_, reply) = parse(b"354\r\n").expect("valid");
         assert_eq!(reply.expect("complete").code, 354);
         let (_, reply) = parse(b"250 \x1b[31mred\x00\r\n").expect("valid");
@@ -243,7 +276,16 @@ mod tests {
 
     #[test]
     fn refuses() {
-        for bad in [&b"hello\r\n"[..], b"25\r\n", b"999 x\r\n", b"25O x\r\n", b"250-a\r\n550 b\r\n", b"\r\n", b"250_x\r\n", b"HTTP/1.1 400\r\n"] {
+        for bad in [
+            &b"hello\r\n"[..],
+            b"25\r\n",
+            b"999 x\r\n",
+            b"25O x\r\n",
+            b"250-a\r\n550 b\r\n",
+            b"\r\n",
+            b"250_x\r\n",
+            b"HTTP/1.1 400\r\n",
+        ] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
         assert_eq!(parse(&b"250-x\r\n".repeat(200)), Err(ReplyError::TooLong));

@@ -42,10 +42,18 @@ pub fn parse_plain(response: &[u8]) -> Option<Credentials> {
     let mut parts = text.split('\0');
     let (authorization, login, password) = (parts.next()?, parts.next()?, parts.next()?);
     let acts_as_other = !authorization.is_empty() && authorization != login;
-    if parts.next().is_some() || login.is_empty() || acts_as_other || has_control(login) || has_control(password) {
+    if parts.next().is_some()
+        || login.is_empty()
+        || acts_as_other
+        || has_control(login)
+        || has_control(password)
+    {
         return None;
     }
-    Some(Credentials { login: login.to_owned(), password: Zeroizing::new(password.to_owned()) })
+    Some(Credentials {
+        login: login.to_owned(),
+        password: Zeroizing::new(password.to_owned()),
+    })
 }
 
 /// Whether a PLAIN response is well formed but asks to act as another user (535, not 501).
@@ -77,7 +85,11 @@ pub fn cram_md5_digest(password: &str, challenge: &[u8]) -> String {
         return String::new(); // HMAC takes keys of any length
     };
     mac.update(challenge);
-    mac.finalize().into_bytes().iter().map(|b| format!("{b:02x}")).collect()
+    mac.finalize()
+        .into_bytes()
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect()
 }
 
 /// The response to a CRAM-MD5 challenge, base64.
@@ -89,7 +101,8 @@ pub fn cram_md5(login: &str, password: &str, challenge: &[u8]) -> String {
 pub fn parse_cram_md5(response: &[u8]) -> Option<(String, String)> {
     let text = std::str::from_utf8(response).ok()?.trim_end();
     let (login, digest) = text.rsplit_once(' ')?;
-    (!login.is_empty() && !has_control(login) && digest.len() == 32).then(|| (login.to_owned(), digest.to_ascii_lowercase()))
+    (!login.is_empty() && !has_control(login) && digest.len() == 32)
+        .then(|| (login.to_owned(), digest.to_ascii_lowercase()))
 }
 
 /// Compares without telling by its time where the difference is.
@@ -107,7 +120,13 @@ fn hmac_sha256(key: &[u8], data: &[u8]) -> [u8; 32] {
 fn salted_password(password: &str, salt: &[u8], iterations: u32) -> Zeroizing<[u8; 32]> {
     let mut out = Zeroizing::new([0; 32]);
     let rounds = std::num::NonZeroU32::new(iterations).unwrap_or(std::num::NonZeroU32::MIN);
-    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, rounds, salt, password.as_bytes(), out.as_mut());
+    pbkdf2::derive(
+        pbkdf2::PBKDF2_HMAC_SHA256,
+        rounds,
+        salt,
+        password.as_bytes(),
+        out.as_mut(),
+    );
     out
 }
 
@@ -123,7 +142,9 @@ pub enum ScramError {
 }
 
 fn attribute<'a>(part: Option<&'a str>, name: &str) -> Result<&'a str, ScramError> {
-    part.and_then(|p| p.strip_prefix(name)).and_then(|p| p.strip_prefix('=')).ok_or(ScramError::Malformed)
+    part.and_then(|p| p.strip_prefix(name))
+        .and_then(|p| p.strip_prefix('='))
+        .ok_or(ScramError::Malformed)
 }
 
 /// What our server read from `client-first`.
@@ -148,26 +169,45 @@ impl ScramClientFirst {
     pub fn parse(message: &[u8]) -> Result<Self, ScramError> {
         let text = std::str::from_utf8(message).map_err(|_| ScramError::Malformed)?;
         let mut parts = text.splitn(3, ',');
-        let (flag, authzid, bare) = (parts.next(), parts.next(), parts.next().ok_or(ScramError::Malformed)?);
+        let (flag, authzid, bare) = (
+            parts.next(),
+            parts.next(),
+            parts.next().ok_or(ScramError::Malformed)?,
+        );
         // `y`: the client would bind to the channel but thinks we cannot; true (RFC 5802 section 6).
         if !matches!(flag, Some("n" | "y")) || authzid != Some("") {
             return Err(ScramError::Malformed);
         }
         let mut fields = bare.split(',');
-        let login = attribute(fields.next(), "n")?.replace("=2C", ",").replace("=3D", "=");
+        let login = attribute(fields.next(), "n")?
+            .replace("=2C", ",")
+            .replace("=3D", "=");
         let nonce = attribute(fields.next(), "r")?;
         if login.is_empty() || has_control(&login) || nonce.len() < 8 {
             return Err(ScramError::Malformed);
         }
         let gs2 = format!("{},,", flag.unwrap_or("n"));
-        Ok(Self { login, gs2, bare: bare.to_owned(), nonce: nonce.to_owned() })
+        Ok(Self {
+            login,
+            gs2,
+            bare: bare.to_owned(),
+            nonce: nonce.to_owned(),
+        })
     }
 
     /// Answers with our nonce and salt; gives the message to send as challenge.
     pub fn respond(self, server_nonce: &str, salt: Vec<u8>) -> (ScramServer, String) {
         let nonce = format!("{}{server_nonce}", self.nonce);
         let server_first = format!("r={nonce},s={},i={SCRAM_ITERATIONS}", BASE64.encode(&salt));
-        (ScramServer { client: self, server_first: server_first.clone(), nonce, salt }, server_first)
+        (
+            ScramServer {
+                client: self,
+                server_first: server_first.clone(),
+                nonce,
+                salt,
+            },
+            server_first,
+        )
     }
 }
 
@@ -222,7 +262,12 @@ impl ScramClient {
     /// `nonce`: printable, without comma, fresh for every exchange.
     pub fn new(login: &str, password: &str, nonce: String) -> Self {
         let login = login.replace('=', "=3D").replace(',', "=2C");
-        Self { bare: format!("n={login},r={nonce}"), nonce, password: Zeroizing::new(password.to_owned()), server_signature: None }
+        Self {
+            bare: format!("n={login},r={nonce}"),
+            nonce,
+            password: Zeroizing::new(password.to_owned()),
+            server_signature: None,
+        }
     }
 
     /// `client-first`.
@@ -235,14 +280,23 @@ impl ScramClient {
         let text = std::str::from_utf8(server_first).map_err(|_| ScramError::Malformed)?;
         let mut fields = text.split(',');
         let nonce = attribute(fields.next(), "r")?;
-        let salt = BASE64.decode(attribute(fields.next(), "s")?).map_err(|_| ScramError::Malformed)?;
-        let iterations: u32 = attribute(fields.next(), "i")?.parse().map_err(|_| ScramError::Malformed)?;
-        if !nonce.starts_with(&self.nonce) || nonce.len() <= self.nonce.len() || iterations == 0 || iterations > SCRAM_ITERATIONS_LIMIT {
+        let salt = BASE64
+            .decode(attribute(fields.next(), "s")?)
+            .map_err(|_| ScramError::Malformed)?;
+        let iterations: u32 = attribute(fields.next(), "i")?
+            .parse()
+            .map_err(|_| ScramError::Malformed)?;
+        if !nonce.starts_with(&self.nonce)
+            || nonce.len() <= self.nonce.len()
+            || iterations == 0
+            || iterations > SCRAM_ITERATIONS_LIMIT
+        {
             return Err(ScramError::Malformed);
         }
         let without_proof = format!("c=biws,r={nonce}");
         let salted = salted_password(&self.password, &salt, iterations);
-        let (proof, server_signature) = proofs(&salted, &format!("{},{text},{without_proof}", self.bare));
+        let (proof, server_signature) =
+            proofs(&salted, &format!("{},{text},{without_proof}", self.bare));
         self.server_signature = Some(server_signature);
         Ok(format!("{without_proof},p={}", BASE64.encode(proof)))
     }
@@ -250,7 +304,9 @@ impl ScramClient {
     /// Checks `server-final`: only who knows the password can have written it.
     pub fn verify(&self, server_final: &[u8]) -> Result<(), ScramError> {
         let text = std::str::from_utf8(server_final).map_err(|_| ScramError::Malformed)?;
-        let signature = BASE64.decode(attribute(text.split(',').next(), "v")?).map_err(|_| ScramError::Malformed)?;
+        let signature = BASE64
+            .decode(attribute(text.split(',').next(), "v")?)
+            .map_err(|_| ScramError::Malformed)?;
         match self.server_signature {
             Some(expected) if constant_time_eq(&signature, &expected) => Ok(()),
             _ => Err(ScramError::Proof),
@@ -268,7 +324,14 @@ mod tests {
         assert_eq!((c.login.as_str(), c.password.as_str()), ("test", "1234"));
         assert!(parse_plain(&decode("dGVzdAB0ZXN0ADEyMzQ=").expect("base64")).is_some());
         assert!(parse_plain(b"admin\0u\0pw").is_none() && plain_acts_as_other(b"admin\0u\0pw"));
-        for bad in [&b""[..], b"u\0p", b"\0u\0p\0x", b"\0u\r\n\0p", b"\0\0p", b"\0\xff\0p"] {
+        for bad in [
+            &b""[..],
+            b"u\0p",
+            b"\0u\0p\0x",
+            b"\0u\r\n\0p",
+            b"\0\0p",
+            b"\0\xff\0p",
+        ] {
             assert!(parse_plain(bad).is_none(), "{bad:?}");
         }
         assert_eq!(plain("test", "1234").as_str(), "AHRlc3QAMTIzNA==");
@@ -277,9 +340,16 @@ mod tests {
     #[test]
     fn cram_vector() {
         let challenge = b"<1896.697170952@postoffice.reston.mci.net>";
-        assert_eq!(cram_md5("tim", "tanstaaftanstaaf", challenge), "dGltIGI5MTNhNjAyYzdlZGE3YTQ5NWI0ZTZlNzMzNGQzODkw");
-        let (login, digest) = parse_cram_md5(b"tim b913a602c7eda7a495b4e6e7334d3890").expect("response");
-        assert_eq!((login.as_str(), digest), ("tim", cram_md5_digest("tanstaaftanstaaf", challenge)));
+        assert_eq!(
+            cram_md5("tim", "tanstaaftanstaaf", challenge),
+            "dGltIGI5MTNhNjAyYzdlZGE3YTQ5NWI0ZTZlNzMzNGQzODkw"
+        );
+        let (login, digest) =
+            parse_cram_md5(b"tim b913a602c7eda7a495b4e6e7334d3890").expect("response");
+        assert_eq!(
+            (login.as_str(), digest),
+            ("tim", cram_md5_digest("tanstaaftanstaaf", challenge))
+        );
     }
 
     #[test]
@@ -288,19 +358,30 @@ mod tests {
         assert_eq!(client.first(), "n,,n=user,r=rOprNGfwEbeRWgbNEkqO");
         let server_first = b"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
         let last = client.respond(server_first).expect("server first");
-        assert_eq!(last, "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=");
-        assert_eq!(client.verify(b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="), Ok(()));
+        assert_eq!(
+            last,
+            "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
+        );
+        assert_eq!(
+            client.verify(b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="),
+            Ok(())
+        );
         assert!(client.verify(b"v=AAAA").is_err());
     }
 
     #[test]
     fn scram_both_sides() {
         let mut client = ScramClient::new("a,b=c", "pass", "clientnonce".into());
-        let (server, first) = ScramClientFirst::parse(client.first().as_bytes()).expect("first").respond("servernonce", b"salt".to_vec());
+        let (server, first) = ScramClientFirst::parse(client.first().as_bytes())
+            .expect("first")
+            .respond("servernonce", b"salt".to_vec());
         assert_eq!(server.login(), "a,b=c");
         let last = client.respond(first.as_bytes()).expect("respond");
         let done = server.finish(last.as_bytes(), "pass").expect("proof");
         assert_eq!(client.verify(done.as_bytes()), Ok(()));
-        assert_eq!(server.finish(last.as_bytes(), "other"), Err(ScramError::Proof));
+        assert_eq!(
+            server.finish(last.as_bytes(), "other"),
+            Err(ScramError::Proof)
+        );
     }
 }

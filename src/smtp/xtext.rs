@@ -10,7 +10,10 @@ pub fn decode(text: &str) -> Option<String> {
         match bytes[i] {
             b'+' => {
                 let hex = bytes.get(i + 1..i + 3)?;
-                if !hex.iter().all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(b)) {
+                if !hex
+                    .iter()
+                    .all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(b))
+                {
                     return None;
                 }
                 let value = u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()?;

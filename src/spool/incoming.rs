@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::digest;
 use bytes::Bytes;
 
-use crate::message::content::{Content, HEADER_LIMIT, INLINE_LIMIT};
 use crate::message::MessageId;
+use crate::message::content::{Content, HEADER_LIMIT, INLINE_LIMIT};
 
 /// A message on its way in.
 pub struct Incoming {
@@ -31,7 +31,16 @@ const PIECE: usize = 256 * 1024;
 impl Incoming {
     /// Begins a message that will have this id.
     pub(super) fn new(directory: PathBuf, id: MessageId) -> Self {
-        Self { id, directory, head: Vec::new(), file: None, buffer: Vec::new(), size: 0, hash: digest::Context::new(&digest::SHA256), finished: false }
+        Self {
+            id,
+            directory,
+            head: Vec::new(),
+            file: None,
+            buffer: Vec::new(),
+            size: 0,
+            hash: digest::Context::new(&digest::SHA256),
+            finished: false,
+        }
     }
 
     /// Its id.
@@ -57,7 +66,11 @@ impl Incoming {
             self.head.extend_from_slice(bytes);
             if self.head.len() > INLINE_LIMIT {
                 let path = self.directory.join(self.id.as_str());
-                let mut file = File::options().write(true).create_new(true).mode(0o600).open(&path)?;
+                let mut file = File::options()
+                    .write(true)
+                    .create_new(true)
+                    .mode(0o600)
+                    .open(&path)?;
                 file.write_all(&self.head)?;
                 self.file = Some((file, path));
             }
@@ -68,7 +81,11 @@ impl Incoming {
             self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
         }
         self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= PIECE { self.write_out() } else { Ok(()) }
+        if self.buffer.len() >= PIECE {
+            self.write_out()
+        } else {
+            Ok(())
+        }
     }
 
     fn write_out(&mut self) -> std::io::Result<()> {
@@ -93,7 +110,10 @@ impl Incoming {
             Some((file, path)) => {
                 file.sync_all()?;
                 File::open(&self.directory)?.sync_all()?;
-                Content::File { path: path.clone(), size: self.size }
+                Content::File {
+                    path: path.clone(),
+                    size: self.size,
+                }
             }
             None => Content::Memory(Bytes::from(std::mem::take(&mut self.head))),
         };
@@ -118,7 +138,10 @@ pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
 }
 
 /// Removes files that no message refers to: they were never answered with 250.
-pub(super) fn sweep(directory: &Path, known: &std::collections::HashSet<String>) -> std::io::Result<usize> {
+pub(super) fn sweep(
+    directory: &Path,
+    known: &std::collections::HashSet<String>,
+) -> std::io::Result<usize> {
     let mut removed = 0;
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;

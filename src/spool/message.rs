@@ -76,12 +76,18 @@ pub const STATES: [(State, &str); 7] = [
 impl State {
     /// Its name.
     pub fn word(self) -> &'static str {
-        STATES.iter().find(|(state, _)| *state == self).map_or("", |(_, word)| word)
+        STATES
+            .iter()
+            .find(|(state, _)| *state == self)
+            .map_or("", |(_, word)| word)
     }
 
     /// From its name.
     pub fn from_word(word: &str) -> Option<Self> {
-        STATES.iter().find(|(_, known)| *known == word).map(|(state, _)| *state)
+        STATES
+            .iter()
+            .find(|(_, known)| *known == word)
+            .map(|(state, _)| *state)
     }
 }
 
@@ -112,7 +118,10 @@ pub struct RecipientState {
 impl RecipientState {
     /// The state of a fresh recipient.
     pub fn pending() -> Self {
-        Self { status: RecipientStatus::Pending, reply: String::new() }
+        Self {
+            status: RecipientStatus::Pending,
+            reply: String::new(),
+        }
     }
 
     /// Whether nothing more is to be done.
@@ -166,7 +175,12 @@ pub struct Stored {
 impl Stored {
     /// Indexes of recipients that are not settled.
     pub fn open_recipients(&self) -> Vec<usize> {
-        self.recipients.iter().enumerate().filter(|(_, r)| !r.is_settled()).map(|(i, _)| i).collect()
+        self.recipients
+            .iter()
+            .enumerate()
+            .filter(|(_, r)| !r.is_settled())
+            .map(|(i, _)| i)
+            .collect()
     }
 
     /// The bytes, if they are in memory.

@@ -23,7 +23,9 @@ use rusqlite::{OptionalExtension as _, Row, params};
 use tokio::sync::{Notify, oneshot};
 
 pub use incoming::Incoming;
-pub use message::{Kind, Owed, OwedRecipient, RecipientState, RecipientStatus, STATES, State, Stored, Waiting};
+pub use message::{
+    Kind, Owed, OwedRecipient, RecipientState, RecipientStatus, STATES, State, Stored, Waiting,
+};
 pub use store::{Store, StoreError};
 
 use crate::message::{Content, Envelope, MessageId, TenantId};
@@ -126,7 +128,12 @@ impl Drop for Claim {
 
 impl Stored {
     fn waiting(&self, next: Option<Timestamp>) -> Waiting {
-        Waiting { seq: self.seq, tenant: self.tenant.clone(), accepted: self.accepted, next }
+        Waiting {
+            seq: self.seq,
+            tenant: self.tenant.clone(),
+            accepted: self.accepted,
+            next,
+        }
     }
 }
 
@@ -223,7 +230,11 @@ impl Spool {
         let bad = |e: std::io::Error| StoreError::Directory(data_dir.to_owned(), e.to_string());
         let directory = data_dir.join("spool");
         let bodies = directory.join("bodies");
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&bodies).map_err(bad)?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&bodies)
+            .map_err(bad)?;
         let lock_file = lock_directory(&directory)?;
         let store = Store::open(&directory)?;
         let spool = Self {
@@ -250,7 +261,8 @@ impl Spool {
 
     fn recover(&self) -> Result<(), StoreError> {
         let inner = &self.inner;
-        let since = Timestamp::now().as_millisecond() - i64::try_from(lock(&inner.limits).duplicates.as_millis()).unwrap_or(0);
+        let since = Timestamp::now().as_millisecond()
+            - i64::try_from(lock(&inner.limits).duplicates.as_millis()).unwrap_or(0);
         let mut files = HashSet::new();
         let mut hints = Vec::new();
         let (mut last, mut bytes) = (0, 0u64);
@@ -285,8 +297,12 @@ impl Spool {
         let guards = inner.store.read_now(|db| {
             let mut found = Vec::new();
             for table in ["messages", "history"] {
-                let mut query = db.prepare(&format!("SELECT guard, id FROM {table} WHERE guard IS NOT NULL AND accepted >= ?1"))?;
-                let rows = query.query_map([since], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, String>(1)?)))?;
+                let mut query = db.prepare(&format!(
+                    "SELECT guard, id FROM {table} WHERE guard IS NOT NULL AND accepted >= ?1"
+                ))?;
+                let rows = query.query_map([since], |row| {
+                    Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, String>(1)?))
+                })?;
                 found.extend(rows.flatten());
             }
             Ok(found)
@@ -299,9 +315,14 @@ impl Spool {
             }
         }
         drop(known);
-        let swept = incoming::sweep(&inner.bodies, &files).map_err(|e| StoreError::Directory(inner.bodies.clone(), e.to_string()))?;
+        let swept = incoming::sweep(&inner.bodies, &files)
+            .map_err(|e| StoreError::Directory(inner.bodies.clone(), e.to_string()))?;
         if swept > 0 {
-            tracing::info!(event = "recovered", removed = swept, "removed unfinished bodies that were never acknowledged");
+            tracing::info!(
+                event = "recovered",
+                removed = swept,
+                "removed unfinished bodies that were never acknowledged"
+            );
         }
         Ok(())
     }
@@ -325,7 +346,10 @@ impl Spool {
     pub fn reserve(&self, size: u64) -> Option<Reservation> {
         let limit = lock(&self.inner.limits).bytes;
         let before = self.inner.reserved.fetch_add(size, Ordering::Relaxed);
-        let reservation = Reservation { inner: Arc::clone(&self.inner), bytes: size };
+        let reservation = Reservation {
+            inner: Arc::clone(&self.inner),
+            bytes: size,
+        };
         (self.bytes() + before + size <= limit).then_some(reservation)
     }
 
@@ -336,23 +360,41 @@ impl Spool {
 
     /// Makes a message durable. What it returns is the only thing a 250 can be made of.
     pub async fn commit(&self, admitted: Admitted) -> Result<Spooled, StoreError> {
-        let Admitted { tenant, kind, envelope, origin, content, held } = admitted;
+        let Admitted {
+            tenant,
+            kind,
+            envelope,
+            origin,
+            content,
+            held,
+        } = admitted;
         let id = content.id();
         let size = content.size();
         // A file is synced here, in the task of its own connection, not by the one writer.
         let finished = if content.is_file() {
-            tokio::task::spawn_blocking(move || content.finish()).await.map_err(|e| StoreError::Failed(e.to_string()))?
+            tokio::task::spawn_blocking(move || content.finish())
+                .await
+                .map_err(|e| StoreError::Failed(e.to_string()))?
         } else {
             content.finish()
         };
         let (content, sha256) = finished.map_err(|e| io_error(&e))?;
         let window = lock(&self.inner.limits).duplicates;
-        let guard = (kind == Kind::Submission && !window.is_zero()).then(|| guard_key(&tenant, &envelope, &sha256));
-        if let Some((first, _)) = guard.and_then(|key| lock(&self.inner.guards).get(&key).copied()).filter(|(_, until)| Instant::now() < *until) {
+        let guard = (kind == Kind::Submission && !window.is_zero())
+            .then(|| guard_key(&tenant, &envelope, &sha256));
+        if let Some((first, _)) = guard
+            .and_then(|key| lock(&self.inner.guards).get(&key).copied())
+            .filter(|(_, until)| Instant::now() < *until)
+        {
             if let Content::File { path, .. } = &content {
                 let _ = std::fs::remove_file(path);
             }
-            return Ok(Spooled { id: first, seq: 0, guard, duplicate: true });
+            return Ok(Spooled {
+                id: first,
+                seq: 0,
+                guard,
+                duplicate: true,
+            });
         }
         let stored = Stored {
             seq: self.inner.next_seq.fetch_add(1, Ordering::Relaxed),
@@ -368,14 +410,22 @@ impl Spool {
             state: if held { State::Held } else { State::Queued },
             attempts: 0,
             next: None,
-            reason: if held { "sending is switched to hold".to_owned() } else { String::new() },
+            reason: if held {
+                "sending is switched to hold".to_owned()
+            } else {
+                String::new()
+            },
             uncertain: None,
             excluded_ms: 0,
             warned: false,
         };
         let stored = Arc::new(stored);
         let row = Arc::clone(&stored);
-        let result = self.inner.store.change(move |db| insert(db, &row, guard.as_ref())).await;
+        let result = self
+            .inner
+            .store
+            .change(move |db| insert(db, &row, guard.as_ref()))
+            .await;
         if let Err(error) = result {
             if let Content::File { path, .. } = &stored.content {
                 let _ = std::fs::remove_file(path);
@@ -386,7 +436,12 @@ impl Spool {
         if let Some(key) = guard {
             lock(&self.inner.guards).insert(key, (id, Instant::now() + window));
         }
-        let spooled = Spooled { id, seq: stored.seq, guard, duplicate: false };
+        let spooled = Spooled {
+            id,
+            seq: stored.seq,
+            guard,
+            duplicate: false,
+        };
         if !held {
             let waiting = stored.waiting(None);
             lock(&self.inner.memory).insert(stored);
@@ -416,9 +471,14 @@ impl Spool {
         lock(&self.inner.guards).remove(&key);
         let id = spooled.id.to_string();
         self.inner.store.change_later(move |db| {
-            let changed = db.prepare_cached("UPDATE messages SET guard = NULL WHERE id = ?1")?.execute([&id])?;
+            let changed = db
+                .prepare_cached("UPDATE messages SET guard = NULL WHERE id = ?1")?
+                .execute([&id])?;
             if changed == 0 {
-                db.prepare_cached("UPDATE history SET guard = NULL WHERE id = ?1 AND guard IS NOT NULL")?.execute([&id])?;
+                db.prepare_cached(
+                    "UPDATE history SET guard = NULL WHERE id = ?1 AND guard IS NOT NULL",
+                )?
+                .execute([&id])?;
             }
             Ok(())
         });
@@ -426,7 +486,9 @@ impl Spool {
 
     /// Tells whoever waits for a verdict; `true` if somebody did and now answers for it.
     pub fn tell_verdict(&self, seq: i64, verdict: Verdict) -> bool {
-        lock(&self.inner.waiters).remove(&seq).is_some_and(|waiter| waiter.send(verdict).is_ok())
+        lock(&self.inner.waiters)
+            .remove(&seq)
+            .is_some_and(|waiter| waiter.send(verdict).is_ok())
     }
 
     fn hint(&self, hint: Hint) {
@@ -486,7 +548,12 @@ impl Spool {
             Some(stored) => Some(stored),
             None => {
                 let bodies = self.inner.bodies.clone();
-                match self.inner.store.read(move |db| load(db, seq, &bodies)).await {
+                match self
+                    .inner
+                    .store
+                    .read(move |db| load(db, seq, &bodies))
+                    .await
+                {
                     Ok(found) => found.map(Arc::new),
                     Err(error) => {
                         release();
@@ -503,7 +570,10 @@ impl Spool {
             stored
         } else {
             release();
-            return Err(StoreError::Failed(format!("message {} is damaged: its recipients do not fit", stored.id)));
+            return Err(StoreError::Failed(format!(
+                "message {} is damaged: its recipients do not fit",
+                stored.id
+            )));
         };
         let due = match stored.state {
             State::Queued | State::Deferred | State::Suspended => true,
@@ -514,28 +584,57 @@ impl Spool {
             release();
             return Ok(None);
         }
-        Ok(Some(Claim { stored, spool: self.clone(), settled: false }))
+        Ok(Some(Claim {
+            stored,
+            spool: self.clone(),
+            settled: false,
+        }))
     }
 
     /// Records, durably, that the route may have taken the message from now on.
     pub async fn mark_uncertain(&self, claim: &Claim, route: String) -> Result<(), StoreError> {
         let seq = claim.stored.seq;
-        self.inner.store.change(move |db| db.prepare_cached("UPDATE messages SET uncertain = ?2 WHERE seq = ?1")?.execute(params![seq, route]).map(|_| ())).await
+        self.inner
+            .store
+            .change(move |db| {
+                db.prepare_cached("UPDATE messages SET uncertain = ?2 WHERE seq = ?1")?
+                    .execute(params![seq, route])
+                    .map(|_| ())
+            })
+            .await
     }
 
     /// Settles a claim: the result is durable when this returns. On failure the claim is given
     /// back, so that the message is not tried again before its result is on record.
-    pub async fn try_settle(&self, mut claim: Claim, settlement: Settlement) -> Result<(), (Claim, StoreError)> {
+    pub async fn try_settle(
+        &self,
+        mut claim: Claim,
+        settlement: Settlement,
+    ) -> Result<(), (Claim, StoreError)> {
         let stored = Arc::clone(&claim.stored);
         let done = settlement.state == State::Done;
         let leaves = done || settlement.state == State::Failed;
-        let guard = if done { lock(&self.inner.guards).iter().find(|(_, (id, _))| *id == stored.id).map(|(key, _)| *key) } else { None };
+        let guard = if done {
+            lock(&self.inner.guards)
+                .iter()
+                .find(|(_, (id, _))| *id == stored.id)
+                .map(|(key, _)| *key)
+        } else {
+            None
+        };
         let row = Arc::clone(&stored);
-        if let Err(error) = self.inner.store.change(move |db| settle_row(db, &row, &settlement, guard.as_ref())).await {
+        if let Err(error) = self
+            .inner
+            .store
+            .change(move |db| settle_row(db, &row, &settlement, guard.as_ref()))
+            .await
+        {
             return Err((claim, error));
         }
         if leaves {
-            self.inner.bytes.fetch_sub(stored.content.size(), Ordering::Relaxed);
+            self.inner
+                .bytes
+                .fetch_sub(stored.content.size(), Ordering::Relaxed);
         }
         if let (true, Content::File { path, .. }) = (done, &stored.content) {
             let _ = std::fs::remove_file(path);
@@ -546,21 +645,42 @@ impl Spool {
 
     /// The health of all lanes, as they were saved.
     pub fn lanes(&self) -> Result<Vec<(String, String)>, StoreError> {
-        self.inner.store.read_now(|db| db.prepare("SELECT route, health FROM lanes")?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
+        self.inner.store.read_now(|db| {
+            db.prepare("SELECT route, health FROM lanes")?
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect()
+        })
     }
 
     /// Saves the health of a lane; `None` forgets it.
     pub fn save_lane(&self, route: String, health: Option<String>) {
         self.inner.store.change_later(move |db| match health {
-            Some(health) => db.prepare_cached("INSERT OR REPLACE INTO lanes (route, health) VALUES (?1, ?2)")?.execute(params![route, health]).map(|_| ()),
-            None => db.prepare_cached("DELETE FROM lanes WHERE route = ?1")?.execute([route]).map(|_| ()),
+            Some(health) => db
+                .prepare_cached("INSERT OR REPLACE INTO lanes (route, health) VALUES (?1, ?2)")?
+                .execute(params![route, health])
+                .map(|_| ()),
+            None => db
+                .prepare_cached("DELETE FROM lanes WHERE route = ?1")?
+                .execute([route])
+                .map(|_| ()),
         });
     }
 
     /// Notices that are owed, oldest first.
     pub async fn owed(&self) -> Result<Vec<(i64, Owed)>, StoreError> {
-        let rows: Vec<(i64, String)> = self.inner.store.read(|db| db.prepare_cached("SELECT seq, notice FROM owed ORDER BY seq LIMIT 1000")?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()).await?;
-        Ok(rows.into_iter().filter_map(|(seq, text)| serde_json::from_str(&text).ok().map(|owed| (seq, owed))).collect())
+        let rows: Vec<(i64, String)> = self
+            .inner
+            .store
+            .read(|db| {
+                db.prepare_cached("SELECT seq, notice FROM owed ORDER BY seq LIMIT 1000")?
+                    .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+                    .collect()
+            })
+            .await?;
+        Ok(rows
+            .into_iter()
+            .filter_map(|(seq, text)| serde_json::from_str(&text).ok().map(|owed| (seq, owed)))
+            .collect())
     }
 
     /// Strikes out notices that have become a message, or that nobody can be told.
@@ -569,7 +689,8 @@ impl Spool {
             .store
             .change(move |db| {
                 for seq in seqs {
-                    db.prepare_cached("DELETE FROM owed WHERE seq = ?1")?.execute([seq])?;
+                    db.prepare_cached("DELETE FROM owed WHERE seq = ?1")?
+                        .execute([seq])?;
                 }
                 Ok(())
             })
@@ -581,7 +702,9 @@ impl Spool {
         self.inner
             .store
             .change(move |db| {
-                let fresh = db.prepare_cached("UPDATE messages SET warned = 1 WHERE seq = ?1 AND warned = 0")?.execute([seq])?;
+                let fresh = db
+                    .prepare_cached("UPDATE messages SET warned = 1 WHERE seq = ?1 AND warned = 0")?
+                    .execute([seq])?;
                 if fresh > 0 { owe(db, &owed) } else { Ok(()) }
             })
             .await
@@ -590,12 +713,16 @@ impl Spool {
     /// A message as stored, for reports; its bytes are checked.
     pub async fn load(&self, seq: i64) -> Result<Option<Stored>, StoreError> {
         let bodies = self.inner.bodies.clone();
-        self.inner.store.read(move |db| load(db, seq, &bodies)).await
+        self.inner
+            .store
+            .read(move |db| load(db, seq, &bodies))
+            .await
     }
 
     /// Forgets what is older than the history keeps, failed messages included.
     pub async fn prune(&self, keep: Duration) -> Result<(), StoreError> {
-        let before = Timestamp::now().as_millisecond() - i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
+        let before =
+            Timestamp::now().as_millisecond() - i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
         let (sender, removed) = oneshot::channel();
         self.inner
             .store
@@ -626,7 +753,9 @@ impl Spool {
 
 fn io_error(error: &std::io::Error) -> StoreError {
     match error.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded | std::io::ErrorKind::FileTooLarge => StoreError::Full,
+        std::io::ErrorKind::StorageFull
+        | std::io::ErrorKind::QuotaExceeded
+        | std::io::ErrorKind::FileTooLarge => StoreError::Full,
         _ => StoreError::Failed(error.to_string()),
     }
 }
@@ -635,13 +764,25 @@ fn io_error(error: &std::io::Error) -> StoreError {
 fn lock_directory(directory: &Path) -> Result<File, StoreError> {
     let path = directory.join("lock");
     let bad = |e: std::io::Error| StoreError::Directory(directory.to_owned(), e.to_string());
-    let mut file = File::options().create(true).truncate(false).read(true).write(true).mode(0o600).open(&path).map_err(bad)?;
+    let mut file = File::options()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(bad)?;
     if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
         let holder = std::fs::read_to_string(&path).unwrap_or_default();
-        return Err(StoreError::Locked(directory.to_owned(), holder.trim().to_owned()));
+        return Err(StoreError::Locked(
+            directory.to_owned(),
+            holder.trim().to_owned(),
+        ));
     }
     use std::io::Write as _;
-    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(bad)?;
+    file.set_len(0)
+        .and_then(|()| writeln!(file, "{}", std::process::id()))
+        .map_err(bad)?;
     Ok(file)
 }
 
@@ -649,7 +790,13 @@ fn guard_key(tenant: &TenantId, envelope: &Envelope, sha256: &[u8; 32]) -> [u8; 
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(tenant.as_str().as_bytes());
     context.update(&[0]);
-    context.update(envelope.mail_from.as_ref().map_or("", |a| a.as_str()).as_bytes());
+    context.update(
+        envelope
+            .mail_from
+            .as_ref()
+            .map_or("", |a| a.as_str())
+            .as_bytes(),
+    );
     for recipient in &envelope.recipients {
         context.update(&[0]);
         context.update(recipient.address.as_str().as_bytes());
@@ -670,10 +817,16 @@ fn json<T: serde::Serialize>(value: &T) -> rusqlite::Result<String> {
 }
 
 fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> rusqlite::Result<T> {
-    serde_json::from_str(text).map_err(|e| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(e)))
+    serde_json::from_str(text).map_err(|e| {
+        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(e))
+    })
 }
 
-fn insert(db: &rusqlite::Connection, stored: &Stored, guard: Option<&[u8; 32]>) -> rusqlite::Result<()> {
+fn insert(
+    db: &rusqlite::Connection,
+    stored: &Stored,
+    guard: Option<&[u8; 32]>,
+) -> rusqlite::Result<()> {
     let inline = stored.memory();
     db.prepare_cached("INSERT INTO messages (seq, id, tenant, kind, state, size, sha256, file, accepted, reason, guard, envelope, origin, recipients, held_since) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)")?.execute(params![
         stored.seq,
@@ -693,16 +846,31 @@ fn insert(db: &rusqlite::Connection, stored: &Stored, guard: Option<&[u8; 32]>) 
         (stored.state == State::Held).then(|| stored.accepted.as_millisecond()),
     ])?;
     if let Some(bytes) = inline {
-        db.prepare_cached("INSERT INTO bodies (seq, content) VALUES (?1, ?2)")?.execute(params![stored.seq, &bytes[..]])?;
+        db.prepare_cached("INSERT INTO bodies (seq, content) VALUES (?1, ?2)")?
+            .execute(params![stored.seq, &bytes[..]])?;
     }
     Ok(())
 }
 
 fn owe(db: &rusqlite::Connection, owed: &Owed) -> rusqlite::Result<()> {
-    db.prepare_cached("INSERT INTO owed (tenant, return_path, created, notice) VALUES (?1, ?2, ?3, ?4)")?.execute(params![owed.tenant, owed.return_path, Timestamp::now().as_millisecond(), json(owed)?]).map(|_| ())
+    db.prepare_cached(
+        "INSERT INTO owed (tenant, return_path, created, notice) VALUES (?1, ?2, ?3, ?4)",
+    )?
+    .execute(params![
+        owed.tenant,
+        owed.return_path,
+        Timestamp::now().as_millisecond(),
+        json(owed)?
+    ])
+    .map(|_| ())
 }
 
-fn settle_row(db: &rusqlite::Connection, stored: &Stored, s: &Settlement, guard: Option<&[u8; 32]>) -> rusqlite::Result<()> {
+fn settle_row(
+    db: &rusqlite::Connection,
+    stored: &Stored,
+    s: &Settlement,
+    guard: Option<&[u8; 32]>,
+) -> rusqlite::Result<()> {
     let recipients = json(&s.recipients)?;
     let attempts = stored.attempts + u32::from(s.count_attempt);
     if let Some(owed) = &s.owed {
@@ -723,8 +891,12 @@ fn settle_row(db: &rusqlite::Connection, stored: &Stored, s: &Settlement, guard:
             json(&stored.envelope)?,
             recipients,
         ])?;
-        db.prepare_cached("DELETE FROM bodies WHERE seq = ?1")?.execute([stored.seq])?;
-        return db.prepare_cached("DELETE FROM messages WHERE seq = ?1")?.execute([stored.seq]).map(|_| ());
+        db.prepare_cached("DELETE FROM bodies WHERE seq = ?1")?
+            .execute([stored.seq])?;
+        return db
+            .prepare_cached("DELETE FROM messages WHERE seq = ?1")?
+            .execute([stored.seq])
+            .map(|_| ());
     }
     db.prepare_cached("UPDATE messages SET state = ?2, next = ?3, attempts = ?4, reason = ?5, uncertain = ?6, recipients = ?7, excluded = excluded + ?8 WHERE seq = ?1")?
         .execute(params![stored.seq, s.state.word(), s.next.map(Timestamp::as_millisecond), attempts, s.reason, s.uncertain, recipients, s.exclude_ms])
@@ -735,9 +907,22 @@ const COLUMNS: &str = "seq, id, tenant, kind, state, size, sha256, file, accepte
 
 fn from_row(row: &Row<'_>, bodies: &Path) -> rusqlite::Result<Stored> {
     let id: String = row.get(1)?;
-    let bad = |what: &str| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, what.to_owned().into());
+    let bad = |what: &str| {
+        rusqlite::Error::FromSqlConversionFailure(
+            0,
+            rusqlite::types::Type::Text,
+            what.to_owned().into(),
+        )
+    };
     let size: i64 = row.get(5)?;
-    let content = if row.get(7)? { Content::File { path: bodies.join(&id), size: size.unsigned_abs() } } else { Content::Memory(bytes::Bytes::new()) };
+    let content = if row.get(7)? {
+        Content::File {
+            path: bodies.join(&id),
+            size: size.unsigned_abs(),
+        }
+    } else {
+        Content::Memory(bytes::Bytes::new())
+    };
     Ok(Stored {
         seq: row.get(0)?,
         id: MessageId::parse(&id).ok_or_else(|| bad("id"))?,
@@ -745,7 +930,10 @@ fn from_row(row: &Row<'_>, bodies: &Path) -> rusqlite::Result<Stored> {
         kind: Kind::from_code(row.get(3)?),
         state: State::from_word(&row.get::<_, String>(4)?).ok_or_else(|| bad("state"))?,
         content,
-        sha256: row.get::<_, Vec<u8>>(6)?.try_into().map_err(|_| bad("sha256"))?,
+        sha256: row
+            .get::<_, Vec<u8>>(6)?
+            .try_into()
+            .map_err(|_| bad("sha256"))?,
         accepted: time(row.get(8)?),
         next: row.get::<_, Option<i64>>(9)?.map(time),
         attempts: row.get(10)?,
@@ -761,10 +949,19 @@ fn from_row(row: &Row<'_>, bodies: &Path) -> rusqlite::Result<Stored> {
 
 /// Loads a message with its inline content. A damaged content is an error, never mail.
 fn load(db: &rusqlite::Connection, seq: i64, bodies: &Path) -> rusqlite::Result<Option<Stored>> {
-    let found = db.prepare_cached(&format!("SELECT {COLUMNS} FROM messages WHERE seq = ?1"))?.query_row([seq], |row| from_row(row, bodies)).optional()?;
-    let Some(mut stored) = found else { return Ok(None) };
+    let found = db
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM messages WHERE seq = ?1"))?
+        .query_row([seq], |row| from_row(row, bodies))
+        .optional()?;
+    let Some(mut stored) = found else {
+        return Ok(None);
+    };
     if matches!(stored.content, Content::Memory(_)) {
-        let bytes: Vec<u8> = db.prepare_cached("SELECT content FROM bodies WHERE seq = ?1")?.query_row([seq], |row| row.get(0)).optional()?.unwrap_or_default();
+        let bytes: Vec<u8> = db
+            .prepare_cached("SELECT content FROM bodies WHERE seq = ?1")?
+            .query_row([seq], |row| row.get(0))
+            .optional()?
+            .unwrap_or_default();
         stored.content = Content::Memory(bytes.into());
     }
     Ok(Some(stored))

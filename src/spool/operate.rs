@@ -78,7 +78,11 @@ impl Spool {
         for stored in self.select(filter, false)? {
             let active = self.is_active(stored.seq);
             let shown = describe(&stored, active, overlay);
-            if filter.state.as_ref().is_none_or(|wanted| shown["state"] == *wanted) {
+            if filter
+                .state
+                .as_ref()
+                .is_none_or(|wanted| shown["state"] == *wanted)
+            {
                 listed.push(shown);
             }
         }
@@ -91,7 +95,10 @@ impl Spool {
             let mut sql = format!("SELECT {COLUMNS} FROM messages WHERE 1");
             let mut values: Vec<String> = Vec::new();
             if !filter.ids.is_empty() {
-                sql.push_str(&format!(" AND id IN ({})", vec!["?"; filter.ids.len()].join(",")));
+                sql.push_str(&format!(
+                    " AND id IN ({})",
+                    vec!["?"; filter.ids.len()].join(",")
+                ));
                 values.extend(filter.ids.iter().map(|id| id.to_ascii_lowercase()));
             }
             if let Some(tenant) = &filter.tenant {
@@ -104,13 +111,20 @@ impl Spool {
             }
             sql.push_str(" ORDER BY seq");
             let mut query = db.prepare(&sql)?;
-            query.query_map(rusqlite::params_from_iter(values), |row| from_row(row, &bodies))?.collect()
+            query
+                .query_map(rusqlite::params_from_iter(values), |row| {
+                    from_row(row, &bodies)
+                })?
+                .collect()
         })
     }
 
     /// One message's story, from the queue or the history.
     pub fn show(&self, id: &str, overlay: &dyn Overlay) -> Result<Option<Value>, StoreError> {
-        let filter = Filter { ids: vec![id.to_owned()], ..Filter::default() };
+        let filter = Filter {
+            ids: vec![id.to_owned()],
+            ..Filter::default()
+        };
         if let Some(stored) = self.select(&filter, false)?.first() {
             return Ok(Some(describe(stored, self.is_active(stored.seq), overlay)));
         }
@@ -141,16 +155,31 @@ impl Spool {
 
     /// Does something to the chosen messages. `bounce` is left to the caller, who knows whom to
     /// tell; here it makes them due with nothing but an end.
-    pub async fn operate(&self, action: Action, filter: &Filter, overlay: &dyn Overlay) -> Result<Report, StoreError> {
+    pub async fn operate(
+        &self,
+        action: Action,
+        filter: &Filter,
+        overlay: &dyn Overlay,
+    ) -> Result<Report, StoreError> {
         let mut report = Report::default();
         let chosen: Vec<Stored> = self
             .select(filter, false)?
             .into_iter()
-            .filter(|stored| filter.state.as_ref().is_none_or(|wanted| describe(stored, false, overlay)["state"] == *wanted))
+            .filter(|stored| {
+                filter
+                    .state
+                    .as_ref()
+                    .is_none_or(|wanted| describe(stored, false, overlay)["state"] == *wanted)
+            })
             .collect();
         for id in &filter.ids {
-            if !chosen.iter().any(|s| s.id.as_str().eq_ignore_ascii_case(id)) {
-                report.refused.push((id.clone(), "no such message waits or has failed".to_owned()));
+            if !chosen
+                .iter()
+                .any(|s| s.id.as_str().eq_ignore_ascii_case(id))
+            {
+                report
+                    .refused
+                    .push((id.clone(), "no such message waits or has failed".to_owned()));
             }
         }
         for stored in chosen {
@@ -163,25 +192,46 @@ impl Spool {
         Ok(report)
     }
 
-    async fn operate_one(&self, action: Action, stored: &Stored) -> Result<Result<(), &'static str>, StoreError> {
+    async fn operate_one(
+        &self,
+        action: Action,
+        stored: &Stored,
+    ) -> Result<Result<(), &'static str>, StoreError> {
         let seq = stored.seq;
         // While it is in delivery its fate is being decided; afterwards the order can be given.
         if !lock(&self.inner.active).insert(seq) {
-            return Ok(Err("it is being delivered right now; try again in a moment"));
+            return Ok(Err(
+                "it is being delivered right now; try again in a moment",
+            ));
         }
         let outcome = self.change_one(action, stored).await;
         lock(&self.inner.active).remove(&seq);
-        let due = matches!((action, &outcome), (Action::Retry | Action::Release, Ok(Ok(()))));
+        let due = matches!(
+            (action, &outcome),
+            (Action::Retry | Action::Release, Ok(Ok(())))
+        );
         if due {
-            self.hint(Hint::Waiting(Waiting { seq, tenant: stored.tenant.clone(), accepted: stored.accepted, next: None }));
+            self.hint(Hint::Waiting(Waiting {
+                seq,
+                tenant: stored.tenant.clone(),
+                accepted: stored.accepted,
+                next: None,
+            }));
             self.hint(Hint::Tenant(stored.tenant.clone()));
-        } else if stored.state != State::Held && stored.state != State::Failed && !matches!(outcome, Ok(Ok(()))) {
+        } else if stored.state != State::Held
+            && stored.state != State::Failed
+            && !matches!(outcome, Ok(Ok(())))
+        {
             self.wake();
         }
         outcome
     }
 
-    async fn change_one(&self, action: Action, stored: &Stored) -> Result<Result<(), &'static str>, StoreError> {
+    async fn change_one(
+        &self,
+        action: Action,
+        stored: &Stored,
+    ) -> Result<Result<(), &'static str>, StoreError> {
         let seq = stored.seq;
         let now = Timestamp::now().as_millisecond();
         lock(&self.inner.memory).remove(seq);
@@ -240,14 +290,31 @@ impl Spool {
         }
     }
 
-    async fn update(&self, change: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<usize> + Send + 'static) -> Result<Result<(), &'static str>, StoreError> {
-        self.inner.store.change(move |db| change(db).map(|_| ())).await.map(Ok)
+    async fn update(
+        &self,
+        change: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<usize> + Send + 'static,
+    ) -> Result<Result<(), &'static str>, StoreError> {
+        self.inner
+            .store
+            .change(move |db| change(db).map(|_| ()))
+            .await
+            .map(Ok)
     }
 
     /// Messages by tenant and state, for the metrics.
     pub fn counts(&self) -> Result<Vec<(String, String, u64)>, StoreError> {
         self.inner.store.read_now(|db| {
-            db.prepare_cached("SELECT tenant, state, count(*) FROM messages GROUP BY tenant, state")?.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?.unsigned_abs())))?.collect()
+            db.prepare_cached(
+                "SELECT tenant, state, count(*) FROM messages GROUP BY tenant, state",
+            )?
+            .query_map([], |row| {
+                Ok((
+                    row.get(0)?,
+                    row.get(1)?,
+                    row.get::<_, i64>(2)?.unsigned_abs(),
+                ))
+            })?
+            .collect()
         })
     }
 
@@ -255,14 +322,29 @@ impl Spool {
     pub async fn release_switch(&self) -> Result<(), StoreError> {
         let held: Vec<String> = self.inner.store.read_now(|db| db.prepare("SELECT id FROM messages WHERE state = 'held' AND reason = 'sending is switched to hold'")?.query_map([], |row| row.get(0))?.collect())?;
         if !held.is_empty() {
-            self.operate(Action::Release, &Filter { ids: held, ..Filter::default() }, &NoOverlay).await?;
+            self.operate(
+                Action::Release,
+                &Filter {
+                    ids: held,
+                    ..Filter::default()
+                },
+                &NoOverlay,
+            )
+            .await?;
         }
         Ok(())
     }
 
     /// The seq of an id that is in the queue.
     pub fn seq_of(&self, id: MessageId) -> Result<Option<i64>, StoreError> {
-        self.inner.store.read_now(|db| db.query_row("SELECT seq FROM messages WHERE id = ?1", [id.as_str()], |row| row.get(0)).optional())
+        self.inner.store.read_now(|db| {
+            db.query_row(
+                "SELECT seq FROM messages WHERE id = ?1",
+                [id.as_str()],
+                |row| row.get(0),
+            )
+            .optional()
+        })
     }
 }
 
@@ -275,24 +357,32 @@ fn kind_word(kind: Kind) -> &'static str {
 }
 
 fn recipients(envelope: &Envelope, states: &[super::RecipientState]) -> Vec<Value> {
-    envelope.recipients.iter().zip(states).map(|(r, s)| json!({"address": r.address.to_string(), "state": s.status, "reply": s.reply})).collect()
+    envelope
+        .recipients
+        .iter()
+        .zip(states)
+        .map(
+            |(r, s)| json!({"address": r.address.to_string(), "state": s.status, "reply": s.reply}),
+        )
+        .collect()
 }
 
 fn describe(stored: &Stored, active: bool, overlay: &dyn Overlay) -> Value {
     let mut state = stored.state;
     let mut reason = stored.reason.clone();
     let mut next = stored.next;
-    if matches!(state, State::Queued | State::Suspended) && !active {
-        match overlay.lane_state(&stored.tenant) {
-            Some((lane, why, when)) => {
-                state = lane;
-                next = when;
-                if reason.is_empty() || lane == State::Suspended {
-                    reason = why;
-                }
+    let waits = matches!(state, State::Queued | State::Deferred | State::Suspended) && !active;
+    if let Some((lane, why, when)) = Some(stored)
+        .filter(|_| waits)
+        .and_then(|s| overlay.lane_state(&s.tenant))
+    {
+        // A message's own later time stays; a lane that is closed for all overrules it.
+        if state != State::Deferred || lane != State::Deferred {
+            state = lane;
+            next = when;
+            if reason.is_empty() || lane != State::Deferred {
+                reason = why;
             }
-            None if state == State::Suspended => {}
-            None => {}
         }
     }
     json!({

@@ -28,10 +28,14 @@ pub enum StoreError {
     #[error("the store failed: {0}")]
     Failed(String),
     /// Somebody else has it.
-    #[error("the spool {0} is used by another Postbote (process {1}); stop that one, or give this one its own data_dir")]
+    #[error(
+        "the spool {0} is used by another Postbote (process {1}); stop that one, or give this one its own data_dir"
+    )]
     Locked(PathBuf, String),
     /// Made by a newer version.
-    #[error("the spool has layout {0}, this program knows layouts up to {VERSION}; use the newer program")]
+    #[error(
+        "the spool has layout {0}, this program knows layouts up to {VERSION}; use the newer program"
+    )]
     Newer(i64),
     /// The data directory cannot be used.
     #[error("the data directory {0} cannot be used: {1}")]
@@ -79,9 +83,17 @@ impl Store {
         let path = directory.join("spool.sqlite");
         let writer = open_writer(&path)?;
         // The names of the database and its log must survive a power cut as well.
-        std::fs::File::open(directory).and_then(|d| d.sync_all()).map_err(|e| StoreError::Directory(directory.to_owned(), e.to_string()))?;
-        let reader = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(|e| StoreError::of(&e))?;
-        reader.busy_timeout(Duration::from_secs(10)).map_err(|e| StoreError::of(&e))?;
+        std::fs::File::open(directory)
+            .and_then(|d| d.sync_all())
+            .map_err(|e| StoreError::Directory(directory.to_owned(), e.to_string()))?;
+        let reader = Connection::open_with_flags(
+            &path,
+            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        )
+        .map_err(|e| StoreError::of(&e))?;
+        reader
+            .busy_timeout(Duration::from_secs(10))
+            .map_err(|e| StoreError::of(&e))?;
         let (jobs, queue) = mpsc::channel(QUEUE_LIMIT);
         let failed = Arc::new(AtomicBool::new(false));
         let commits = Arc::new(CommitTimes::default());
@@ -91,7 +103,13 @@ impl Store {
             .name("spool-writer".to_owned())
             .spawn(move || write_loop(writer, queue, &thread_failed, &thread_commits, &wal))
             .map_err(|e| StoreError::Failed(e.to_string()))?;
-        Ok(Self { jobs, path: Arc::new(path), reader: Arc::new(std::sync::Mutex::new(reader)), failed, commits })
+        Ok(Self {
+            jobs,
+            path: Arc::new(path),
+            reader: Arc::new(std::sync::Mutex::new(reader)),
+            failed,
+            commits,
+        })
     }
 
     /// Whether a sync has failed: nothing can be promised any more.
@@ -110,32 +128,61 @@ impl Store {
     }
 
     /// Makes a change; durable when it returns.
-    pub async fn change(&self, change: impl FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static) -> Result<(), StoreError> {
+    pub async fn change(
+        &self,
+        change: impl FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static,
+    ) -> Result<(), StoreError> {
         if self.has_failed() {
-            return Err(StoreError::Failed("an earlier write could not be made durable".to_owned()));
+            return Err(StoreError::Failed(
+                "an earlier write could not be made durable".to_owned(),
+            ));
         }
         let (answer, done) = oneshot::channel();
-        let job = Job { change: Box::new(change), answer };
-        self.jobs.send(job).await.map_err(|_| StoreError::Failed("the writer has stopped".to_owned()))?;
-        done.await.map_err(|_| StoreError::Failed("the writer has stopped".to_owned()))?
+        let job = Job {
+            change: Box::new(change),
+            answer,
+        };
+        self.jobs
+            .send(job)
+            .await
+            .map_err(|_| StoreError::Failed("the writer has stopped".to_owned()))?;
+        done.await
+            .map_err(|_| StoreError::Failed("the writer has stopped".to_owned()))?
     }
 
     /// Makes a change that nobody waits for; it rides in the next commit.
-    pub fn change_later(&self, change: impl FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static) {
+    pub fn change_later(
+        &self,
+        change: impl FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static,
+    ) {
         let (answer, _) = oneshot::channel();
         // A full queue means that the writer is far behind; such changes may be dropped.
-        let _ = self.jobs.try_send(Job { change: Box::new(change), answer });
+        let _ = self.jobs.try_send(Job {
+            change: Box::new(change),
+            answer,
+        });
     }
 
     /// Reads something, off the async threads.
-    pub async fn read<T: Send + 'static>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static) -> Result<T, StoreError> {
+    pub async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let store = self.clone();
-        tokio::task::spawn_blocking(move || store.read_now(query)).await.map_err(|e| StoreError::Failed(e.to_string()))?
+        tokio::task::spawn_blocking(move || store.read_now(query))
+            .await
+            .map_err(|e| StoreError::Failed(e.to_string()))?
     }
 
     /// Reads something on this thread.
-    pub fn read_now<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        let reader = self.reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    pub fn read_now<T>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let reader = self
+            .reader
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         query(&reader).map_err(|e| StoreError::of(&e))
     }
 }
@@ -143,20 +190,38 @@ impl Store {
 fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     let failed = |e: rusqlite::Error| StoreError::of(&e);
     let mut connection = Connection::open(path).map_err(failed)?;
-    connection.busy_timeout(Duration::from_secs(10)).map_err(failed)?;
-    connection.execute_batch("PRAGMA page_size = 8192; PRAGMA cache_size = -4096; PRAGMA temp_store = MEMORY;").map_err(failed)?;
-    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(failed)?;
-    connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;").map_err(failed)?;
-    let synchronous: i64 = connection.query_row("PRAGMA synchronous", [], |row| row.get(0)).map_err(failed)?;
+    connection
+        .busy_timeout(Duration::from_secs(10))
+        .map_err(failed)?;
+    connection
+        .execute_batch(
+            "PRAGMA page_size = 8192; PRAGMA cache_size = -4096; PRAGMA temp_store = MEMORY;",
+        )
+        .map_err(failed)?;
+    let mode: String = connection
+        .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
+        .map_err(failed)?;
+    connection
+        .execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;")
+        .map_err(failed)?;
+    let synchronous: i64 = connection
+        .query_row("PRAGMA synchronous", [], |row| row.get(0))
+        .map_err(failed)?;
     // Read back: a build or file system that does not obey would lose acknowledged mail.
     if !mode.eq_ignore_ascii_case("wal") || synchronous != 2 {
-        return Err(StoreError::Failed(format!("the file system does not allow a safe journal (journal_mode {mode}, synchronous {synchronous})")));
+        return Err(StoreError::Failed(format!(
+            "the file system does not allow a safe journal (journal_mode {mode}, synchronous {synchronous})"
+        )));
     }
-    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
+    let version: i64 = connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .map_err(failed)?;
     match version {
         0 => {
             let transaction = connection.transaction().map_err(failed)?;
-            transaction.execute_batch(include_str!("schema.sql")).map_err(failed)?;
+            transaction
+                .execute_batch(include_str!("schema.sql"))
+                .map_err(failed)?;
             transaction.commit().map_err(failed)?;
         }
         VERSION => {}
@@ -166,7 +231,13 @@ fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-fn write_loop(connection: Connection, mut queue: mpsc::Receiver<Job>, failed: &AtomicBool, commits: &CommitTimes, wal: &Path) {
+fn write_loop(
+    connection: Connection,
+    mut queue: mpsc::Receiver<Job>,
+    failed: &AtomicBool,
+    commits: &CommitTimes,
+    wal: &Path,
+) {
     let mut batch: Vec<Job> = Vec::with_capacity(BATCH_LIMIT);
     while let Some(first) = queue.blocking_recv() {
         batch.push(first);
@@ -177,7 +248,13 @@ fn write_loop(connection: Connection, mut queue: mpsc::Receiver<Job>, failed: &A
             }
         }
         let start = Instant::now();
-        let outcome = if failed.load(Ordering::Acquire) { Err(StoreError::Failed("an earlier write could not be made durable".to_owned())) } else { commit(&connection, &mut batch, failed) };
+        let outcome = if failed.load(Ordering::Acquire) {
+            Err(StoreError::Failed(
+                "an earlier write could not be made durable".to_owned(),
+            ))
+        } else {
+            commit(&connection, &mut batch, failed)
+        };
         if let Some(observer) = commits.observer.get() {
             observer(start.elapsed());
         }
@@ -194,22 +271,35 @@ fn write_loop(connection: Connection, mut queue: mpsc::Receiver<Job>, failed: &A
                 }
             }
         }
-        if number % 64 == 0 && std::fs::metadata(wal).is_ok_and(|m| m.len() > CHECKPOINT_BYTES) {
+        if number.is_multiple_of(64) && std::fs::metadata(wal).is_ok_and(|m| m.len() > CHECKPOINT_BYTES) {
             checkpoint(&connection);
         }
     }
     checkpoint(&connection);
 }
 
-type Answers = Vec<(oneshot::Sender<Result<(), StoreError>>, Result<(), StoreError>)>;
+type Answers = Vec<(
+    oneshot::Sender<Result<(), StoreError>>,
+    Result<(), StoreError>,
+)>;
 
 /// Commits a batch. One bad change is rolled back alone; a failing commit fails all.
-fn commit(connection: &Connection, batch: &mut Vec<Job>, failed: &AtomicBool) -> Result<Answers, StoreError> {
-    connection.execute_batch("BEGIN IMMEDIATE").map_err(|e| StoreError::of(&e))?;
+fn commit(
+    connection: &Connection,
+    batch: &mut Vec<Job>,
+    failed: &AtomicBool,
+) -> Result<Answers, StoreError> {
+    connection
+        .execute_batch("BEGIN IMMEDIATE")
+        .map_err(|e| StoreError::of(&e))?;
     let mut answers = Vec::with_capacity(batch.len());
     let alone = batch.len() == 1;
     for job in batch.drain(..) {
-        let result = if alone { (job.change)(connection) } else { in_savepoint(connection, job.change) };
+        let result = if alone {
+            (job.change)(connection)
+        } else {
+            in_savepoint(connection, job.change)
+        };
         answers.push((job.answer, result.map_err(|e| StoreError::of(&e))));
     }
     if alone && answers.iter().any(|(_, result)| result.is_err()) {

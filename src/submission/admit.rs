@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::reply_for::{Refusal, envelope_sender, who};
 use super::{AuthMode, Settings};
-use crate::message::header::{Header, HeaderError};
 use crate::message::Envelope;
+use crate::message::header::{Header, HeaderError};
 use crate::prepare::{Origin, rewrite};
 use crate::smtp::command::MailFrom;
 use crate::smtp::data::Findings;
@@ -69,18 +69,27 @@ pub fn size_limit(now: &Now, spool: &Spool, tenant: Option<&Tenant>) -> u64 {
 
 /// Whose mail a client without further words would send.
 pub fn identify<'n>(now: &'n Now, client: Client<'_>) -> Option<&'n Arc<Tenant>> {
-    now.directory.identify(client.login, client.listener.tenant.as_ref(), client.peer).map(|(tenant, _)| tenant)
+    now.directory
+        .identify(client.login, client.listener.tenant.as_ref(), client.peer)
+        .map(|(tenant, _)| tenant)
 }
 
 /// MAIL FROM.
-pub fn mail(now: &Now, spool: &Spool, client: Client<'_>, mail: &MailFrom) -> Result<Begun, Refusal> {
+pub fn mail(
+    now: &Now,
+    spool: &Spool,
+    client: Client<'_>,
+    mail: &MailFrom,
+) -> Result<Begun, Refusal> {
     if client.login.is_none() && client.listener.auth == AuthMode::Required {
         return Err(Refusal::AuthRequired);
     }
     let Some(tenant) = identify(now, client) else {
         return Err(match client.login {
             Some(_) => Refusal::AuthFailed, // the login has vanished since
-            None if client.listener.auth != AuthMode::None && now.directory.has_logins() => Refusal::AuthRequired,
+            None if client.listener.auth != AuthMode::None && now.directory.has_logins() => {
+                Refusal::AuthRequired
+            }
             None => Refusal::UnknownClient,
         });
     };
@@ -88,15 +97,24 @@ pub fn mail(now: &Now, spool: &Spool, client: Client<'_>, mail: &MailFrom) -> Re
 }
 
 /// The same once it is known whose mail it is.
-pub fn begin(now: &Now, spool: &Spool, login: Option<&str>, tenant: &Arc<Tenant>, mail: &MailFrom) -> Result<Begun, Refusal> {
+pub fn begin(
+    now: &Now,
+    spool: &Spool,
+    login: Option<&str>,
+    tenant: &Arc<Tenant>,
+    mail: &MailFrom,
+) -> Result<Begun, Refusal> {
     if now.sending_off {
         return Err(Refusal::SendingOff);
     }
     if let Err(reason) = route::first_choice(tenant, now.directory.system()) {
         return Err(Refusal::NoRoute(reason.to_string()));
     }
-    let user = login.and_then(|login| now.directory.login(login)).map(|(_, user)| Arc::clone(user));
-    if let (ApplicationFrom::RejectUnauthorized, Some(address)) = (tenant.sender.application_from, &mail.address)
+    let user = login
+        .and_then(|login| now.directory.login(login))
+        .map(|(_, user)| Arc::clone(user));
+    if let (ApplicationFrom::RejectUnauthorized, Some(address)) =
+        (tenant.sender.application_from, &mail.address)
         && !tenant.may_use(user.as_deref(), address)
     {
         return Err(envelope_sender(address, who(login, &tenant.id)));
@@ -108,12 +126,29 @@ pub fn begin(now: &Now, spool: &Spool, login: Option<&str>, tenant: &Arc<Tenant>
     if spool.reserve(mail.size.unwrap_or(1)).is_none() {
         return Err(Refusal::SpoolFull);
     }
-    Ok(Begun { tenant: Arc::clone(tenant), user, size_limit: limit })
+    Ok(Begun {
+        tenant: Arc::clone(tenant),
+        user,
+        size_limit: limit,
+    })
 }
 
 /// The complete content, at its true end. What passes may be made durable.
-#[expect(clippy::too_many_arguments, reason = "this is where everything about a message comes together")]
-pub fn content(now: &Now, begun: &Begun, login: Option<&str>, envelope: Envelope, origin: Origin, findings: Findings, refuses_bare: bool, too_big: bool, content: Incoming) -> Result<Admitted, Refusal> {
+#[expect(
+    clippy::too_many_arguments,
+    reason = "this is where everything about a message comes together"
+)]
+pub fn content(
+    now: &Now,
+    begun: &Begun,
+    login: Option<&str>,
+    envelope: Envelope,
+    origin: Origin,
+    findings: Findings,
+    refuses_bare: bool,
+    too_big: bool,
+    content: Incoming,
+) -> Result<Admitted, Refusal> {
     if findings.nul {
         return Err(Refusal::Nul);
     }
@@ -130,7 +165,14 @@ pub fn content(now: &Now, begun: &Begun, login: Option<&str>, envelope: Envelope
         return Err(Refusal::Empty);
     }
     check_header(begun, login, content.head())?;
-    Ok(Admitted { tenant: begun.tenant.id.clone(), kind: Kind::Submission, envelope, origin, content, held: now.sending_hold })
+    Ok(Admitted {
+        tenant: begun.tenant.id.clone(),
+        kind: Kind::Submission,
+        envelope,
+        origin,
+        content,
+        held: now.sending_hold,
+    })
 }
 
 /// What the header alone can be refused for.
@@ -144,15 +186,28 @@ pub fn check_header(begun: &Begun, login: Option<&str>, head: &[u8]) -> Result<(
     }
     for name in ["Content-Type", "MIME-Version", "Content-Transfer-Encoding"] {
         if header.count(head, name) > 1 {
-            return Err(Refusal::Header(format!("{name} stands there more than once")));
+            return Err(Refusal::Header(format!(
+                "{name} stands there more than once"
+            )));
         }
     }
-    if begun.tenant.sender.application_from == ApplicationFrom::RejectUnauthorized && header.count(head, "From") > 0 {
+    if begun.tenant.sender.application_from == ApplicationFrom::RejectUnauthorized
+        && header.count(head, "From") > 0
+    {
         let address = rewrite::application_from(head, &header);
-        let allowed = address.as_ref().is_some_and(|a| begun.tenant.may_use(begun.user.as_deref(), a));
+        let allowed = address
+            .as_ref()
+            .is_some_and(|a| begun.tenant.may_use(begun.user.as_deref(), a));
         if !allowed {
-            let shown = address.map_or_else(|| "a From that is not one address".to_owned(), |a| a.to_string());
-            return Err(Refusal::Sender { place: "header", address: shown, user: who(login, &begun.tenant.id) });
+            let shown = address.map_or_else(
+                || "a From that is not one address".to_owned(),
+                |a| a.to_string(),
+            );
+            return Err(Refusal::Sender {
+                place: "header",
+                address: shown,
+                user: who(login, &begun.tenant.id),
+            });
         }
     }
     Ok(())

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::PasswordVerifier as _;
+use argon2::password_hash::phc::PasswordHash;
 use argon2::{Argon2, Params};
 use aws_lc_rs::hmac;
 use tokio::sync::Semaphore;
@@ -83,16 +83,22 @@ impl Authenticator {
     /// The password of a login where a challenge mechanism needs it itself.
     pub fn plain_secret(&self, directory: &Directory, login: &str) -> Option<Secret> {
         let (_, user) = directory.login(login)?;
-        self.stored(user).filter(|s| !s.expose().starts_with("$argon2"))
+        self.stored(user)
+            .filter(|s| !s.expose().starts_with("$argon2"))
     }
 
     /// Whether any login has a plain secret, so that challenge mechanisms make sense.
     pub fn offers_challenges(&self, directory: &Directory) -> bool {
-        directory.tenants().flat_map(|t| &t.users).any(|u| match &u.password {
-            Some(crate::vault::SecretRef::Plain(secret)) => !secret.expose().starts_with("$argon2"),
-            Some(_) => true,
-            None => false,
-        })
+        directory
+            .tenants()
+            .flat_map(|t| &t.users)
+            .any(|u| match &u.password {
+                Some(crate::vault::SecretRef::Plain(secret)) => {
+                    !secret.expose().starts_with("$argon2")
+                }
+                Some(_) => true,
+                None => false,
+            })
     }
 
     /// Whether a source has failed too often lately.
@@ -122,12 +128,21 @@ impl Authenticator {
     }
 
     /// Checks a user name and password.
-    pub async fn password(&self, directory: &Directory, credentials: &Credentials, source: Option<IpAddr>) -> Verdict {
-        let stored = directory.login(&credentials.login).and_then(|(_, user)| self.stored(user));
+    pub async fn password(
+        &self,
+        directory: &Directory,
+        credentials: &Credentials,
+        source: Option<IpAddr>,
+    ) -> Verdict {
+        let stored = directory
+            .login(&credentials.login)
+            .and_then(|(_, user)| self.stored(user));
         let tag = stored.as_ref().map(|secret| self.tag(secret, credentials));
         if let Some(tag) = &tag {
             let verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
-            if verified.get(&credentials.login).is_some_and(|(known, at)| at.elapsed() < REMEMBERED && sasl::constant_time_eq(known, tag)) {
+            if verified.get(&credentials.login).is_some_and(|(known, at)| {
+                at.elapsed() < REMEMBERED && sasl::constant_time_eq(known, tag)
+            }) {
                 return Verdict::Right;
             }
         }
@@ -135,11 +150,20 @@ impl Authenticator {
             return Verdict::Busy;
         }
         let right = match stored {
-            Some(secret) if secret.expose().starts_with("$argon2") => match self.argon2(secret.expose().to_owned(), credentials).await {
-                Some(right) => right,
-                None => return Verdict::Busy,
-            },
-            Some(secret) if sasl::constant_time_eq(secret.expose().as_bytes(), credentials.password.as_bytes()) => true,
+            Some(secret) if secret.expose().starts_with("$argon2") => {
+                match self.argon2(secret.expose().to_owned(), credentials).await {
+                    Some(right) => right,
+                    None => return Verdict::Busy,
+                }
+            }
+            Some(secret)
+                if sasl::constant_time_eq(
+                    secret.expose().as_bytes(),
+                    credentials.password.as_bytes(),
+                ) =>
+            {
+                true
+            }
             Some(_) | None => {
                 if self.argon2(DUMMY.to_owned(), credentials).await.is_none() {
                     return Verdict::Busy;
@@ -167,7 +191,11 @@ impl Authenticator {
     /// at once, and worthless outside this process.
     fn tag(&self, stored: &Secret, credentials: &Credentials) -> Vec<u8> {
         let mut context = hmac::Context::with_key(&self.key);
-        for part in [stored.expose(), &credentials.login, credentials.password.as_str()] {
+        for part in [
+            stored.expose(),
+            &credentials.login,
+            credentials.password.as_str(),
+        ] {
             context.update(&(part.len() as u64).to_be_bytes());
             context.update(part.as_bytes());
         }
@@ -184,7 +212,9 @@ impl Authenticator {
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         let _permit = permit.ok()?;
         let password = credentials.password.clone();
-        tokio::task::spawn_blocking(move || verify_hash(&hash, password.as_bytes())).await.ok()
+        tokio::task::spawn_blocking(move || verify_hash(&hash, password.as_bytes()))
+            .await
+            .ok()
     }
 }
 
@@ -197,8 +227,12 @@ fn verify_hash(hash: &str, password: &[u8]) -> bool {
 
 /// Whether a configured hash can be checked at a bearable cost.
 pub fn is_usable_hash(hash: &str) -> bool {
-    let Ok(parsed) = PasswordHash::new(hash) else { return false };
-    let Ok(params) = Params::try_from(&parsed) else { return false };
+    let Ok(parsed) = PasswordHash::new(hash) else {
+        return false;
+    };
+    let Ok(params) = Params::try_from(&parsed) else {
+        return false;
+    };
     params.m_cost() <= 256 * 1024 && params.t_cost() <= 10 && params.p_cost() <= 16
 }
 
@@ -210,7 +244,9 @@ mod tests {
     fn the_dummy_costs_what_a_real_hash_does() {
         assert!(is_usable_hash(DUMMY));
         assert!(!verify_hash(DUMMY, b"anything"));
-        assert!(!is_usable_hash("$argon2id$v=19$m=4194304,t=2,p=1$c2FsdHNhbHRzYWx0$4l0Yb0zWn0jYfUqYk1m3Yw2nC4c0m2dKcQm8Xz3m2bE"));
+        assert!(!is_usable_hash(
+            "$argon2id$v=19$m=4194304,t=2,p=1$c2FsdHNhbHRzYWx0$4l0Yb0zWn0jYfUqYk1m3Yw2nC4c0m2dKcQm8Xz3m2bE"
+        ));
         assert!(!is_usable_hash("$argon2id$nonsense"));
     }
 }

@@ -95,8 +95,24 @@ enum Input {
 
 impl<S: Stream> Connection<S> {
     /// A connection that has just been accepted.
-    pub fn new(stream: S, services: Services, listener: Arc<Settings>, peer: Option<IpAddr>) -> Self {
-        Self { stream, services, listener, peer, buffer: Vec::new(), start: 0, skipping: false, skipped: 0, lf_only: true, last: None }
+    pub fn new(
+        stream: S,
+        services: Services,
+        listener: Arc<Settings>,
+        peer: Option<IpAddr>,
+    ) -> Self {
+        Self {
+            stream,
+            services,
+            listener,
+            peer,
+            buffer: Vec::new(),
+            start: 0,
+            skipping: false,
+            skipped: 0,
+            lf_only: true,
+            last: None,
+        }
     }
 
     /// Serves it until it closes or wants TLS. `greet`: the greeting is still to be sent.
@@ -142,7 +158,8 @@ impl<S: Stream> Connection<S> {
                 Step::StartTls(reply) => {
                     if self.start < self.buffer.len() {
                         // Bytes behind STARTTLS came in clear: somebody wants them executed inside.
-                        let refusal = Reply::new(554, (5, 5, 0), "Commands behind STARTTLS refused");
+                        let refusal =
+                            Reply::new(554, (5, 5, 0), "Commands behind STARTTLS refused");
                         refusal.write_to(&mut out);
                         self.flush(&mut out).await;
                         return None;
@@ -157,7 +174,8 @@ impl<S: Stream> Connection<S> {
                     }
                 }
                 Step::Reply(reply) => {
-                    let data_refused = line.trim_ascii().eq_ignore_ascii_case(b"DATA") && self.start < self.buffer.len();
+                    let data_refused = line.trim_ascii().eq_ignore_ascii_case(b"DATA")
+                        && self.start < self.buffer.len();
                     self.count(session, &now, &reply);
                     reply.write_to(&mut out);
                     if data_refused {
@@ -207,10 +225,19 @@ impl<S: Stream> Connection<S> {
         if reply.code < 400 {
             return;
         }
-        let client = admit::Client { login: session.login(), peer: self.peer, listener: &self.listener };
-        let tenant = admit::identify(now, client).map_or("", |t| t.id.as_str()).to_owned();
+        let client = admit::Client {
+            login: session.login(),
+            peer: self.peer,
+            listener: &self.listener,
+        };
+        let tenant = admit::identify(now, client)
+            .map_or("", |t| t.id.as_str())
+            .to_owned();
         self.services.metrics.rejected(&tenant, reply.code);
-        let who = self.peer.map(|p| p.to_string()).unwrap_or_else(|| "unix".to_owned());
+        let who = self
+            .peer
+            .map(|p| p.to_string())
+            .unwrap_or_else(|| "unix".to_owned());
         tracing::info!(event = "refused", tenant = %tenant, listener = %self.listener.name, client = %who, reply = %brief(&reply.to_string()));
     }
 
@@ -249,7 +276,8 @@ impl<S: Stream> Connection<S> {
                 self.lf_only &= !crlf;
                 let line = line.strip_suffix(b"\r").unwrap_or(line).to_vec();
                 self.start += end + 1;
-                if std::mem::replace(&mut self.skipping, false) || line.len() > session.line_limit() {
+                if std::mem::replace(&mut self.skipping, false) || line.len() > session.line_limit()
+                {
                     return Input::TooLong;
                 }
                 return Input::Line(line);
@@ -312,12 +340,24 @@ impl<S: Stream> Connection<S> {
                 (login, step)
             }
             _ if auth.is_throttled(self.peer) => (String::new(), session.busy()),
-            Check::CramMd5 { login, digest, challenge } => {
+            Check::CramMd5 {
+                login,
+                digest,
+                challenge,
+            } => {
                 let secret = auth.plain_secret(directory, &login);
                 // Unknown logins are computed with a secret of no use, so that they cost the same.
-                let expected = sasl::cram_md5_digest(secret.as_ref().map_or("\u{0}", |s| s.expose()), challenge.as_bytes());
-                let right = sasl::constant_time_eq(expected.as_bytes(), digest.as_bytes()) && secret.is_some();
-                let step = if right { session.right(login.clone()) } else { self.wrong(session) };
+                let expected = sasl::cram_md5_digest(
+                    secret.as_ref().map_or("\u{0}", |s| s.expose()),
+                    challenge.as_bytes(),
+                );
+                let right = sasl::constant_time_eq(expected.as_bytes(), digest.as_bytes())
+                    && secret.is_some();
+                let step = if right {
+                    session.right(login.clone())
+                } else {
+                    self.wrong(session)
+                };
                 (login, step)
             }
             Check::ScramFirst(first) => {
@@ -328,7 +368,8 @@ impl<S: Stream> Connection<S> {
             Check::ScramFinal(server, message) => {
                 let login = server.login().to_owned();
                 let secret = auth.plain_secret(directory, &login);
-                let proof = server.finish(&message, secret.as_ref().map_or("\u{0}", |s| s.expose()));
+                let proof =
+                    server.finish(&message, secret.as_ref().map_or("\u{0}", |s| s.expose()));
                 let step = match (proof, secret) {
                     (Ok(proof), Some(_)) => session.scram_proof(login.clone(), &proof),
                     _ => self.wrong(session),
@@ -352,7 +393,9 @@ impl<S: Stream> Connection<S> {
     /// Receives content and answers it; `false`: the connection is over.
     async fn content(&mut self, session: &mut Session, now: &Arc<Now>, out: &mut Vec<u8>) -> bool {
         let origin = session.origin();
-        let Some((begun, envelope)) = session.take_transaction() else { return false };
+        let Some((begun, envelope)) = session.take_transaction() else {
+            return false;
+        };
         let mut content = self.services.spool.incoming();
         let mut receiver = Receiver::new(self.listener.bare_newline, self.lf_only);
         let mut piece = Vec::with_capacity(16 * 1024);
@@ -363,7 +406,8 @@ impl<S: Stream> Connection<S> {
         while !receiver.is_done() {
             if self.start == self.buffer.len() {
                 // Progress: any byte within five minutes, and not slower than the slowest line.
-                let deadline = (Instant::now() + IDLE).min(begin + IDLE + Duration::from_secs(total / SLOWEST));
+                let deadline = (Instant::now() + IDLE)
+                    .min(begin + IDLE + Duration::from_secs(total / SLOWEST));
                 match timeout_at(deadline, self.fill()).await {
                     Err(_) => {
                         Refusal::Idle.reply().write_to(out);
@@ -387,7 +431,11 @@ impl<S: Stream> Connection<S> {
         }
         if let Some(error) = storage {
             tracing::error!(event = "storage-failed", tenant = %begun.tenant.id, reason = %error);
-            let reply = if error.kind() == std::io::ErrorKind::StorageFull { Refusal::SpoolFull.reply() } else { reply_for::store_error(&crate::spool::StoreError::Failed(error.to_string())) };
+            let reply = if error.kind() == std::io::ErrorKind::StorageFull {
+                Refusal::SpoolFull.reply()
+            } else {
+                reply_for::store_error(&crate::spool::StoreError::Failed(error.to_string()))
+            };
             self.count(session, now, &reply);
             reply.write_to(out);
             return self.flush(out).await;
@@ -399,7 +447,17 @@ impl<S: Stream> Connection<S> {
         };
         let login = session.login().map(str::to_owned);
         let shown = Shown::of(&envelope, size);
-        match admit::content(now, &begun, login.as_deref(), envelope, origin, receiver.findings(), self.listener.bare_newline == BareNewline::Reject, too_big, content) {
+        match admit::content(
+            now,
+            &begun,
+            login.as_deref(),
+            envelope,
+            origin,
+            receiver.findings(),
+            self.listener.bare_newline == BareNewline::Reject,
+            too_big,
+            content,
+        ) {
             Ok(admitted) => self.commit(&begun, admitted, shown, out).await,
             Err(refusal) => {
                 let step = session.content_refused(&refusal);
@@ -410,7 +468,13 @@ impl<S: Stream> Connection<S> {
     }
 
     /// Makes it durable and says so. The only way to a 250.
-    async fn commit(&mut self, begun: &Begun, admitted: crate::spool::Admitted, shown: Shown, out: &mut Vec<u8>) -> bool {
+    async fn commit(
+        &mut self,
+        begun: &Begun,
+        admitted: crate::spool::Admitted,
+        shown: Shown,
+        out: &mut Vec<u8>,
+    ) -> bool {
         let spool = self.services.spool.clone();
         let held = admitted.held;
         let spooled = match spool.commit(admitted).await {
@@ -418,23 +482,38 @@ impl<S: Stream> Connection<S> {
             Err(error) => {
                 tracing::error!(event = "storage-failed", tenant = %begun.tenant.id, reason = %error);
                 let reply = reply_for::store_error(&error);
-                self.services.metrics.rejected(begun.tenant.id.as_str(), reply.code);
+                self.services
+                    .metrics
+                    .rejected(begun.tenant.id.as_str(), reply.code);
                 reply.write_to(out);
                 return self.flush(out).await && !spool.store().has_failed();
             }
         };
-        let client = self.peer.map(|p| p.to_string()).unwrap_or_else(|| "unix".to_owned());
-        let event = if spooled.is_duplicate() { "duplicate" } else { "accepted" };
+        let client = self
+            .peer
+            .map(|p| p.to_string())
+            .unwrap_or_else(|| "unix".to_owned());
+        let event = if spooled.is_duplicate() {
+            "duplicate"
+        } else {
+            "accepted"
+        };
         for to in &shown.to {
             tracing::info!(id = %spooled.id(), tenant = %begun.tenant.id, event = event, from = %shown.from, to = %to, size = shown.size, client = %client, listener = %self.listener.name);
         }
         if !spooled.is_duplicate() {
-            self.services.metrics.accepted(begun.tenant.id.as_str(), &self.listener.name);
+            self.services
+                .metrics
+                .accepted(begun.tenant.id.as_str(), &self.listener.name);
         }
-        let verdict = if self.listener.answer == Answer::Relayed && !held && !spooled.is_duplicate() {
+        let verdict = if self.listener.answer == Answer::Relayed && !held && !spooled.is_duplicate()
+        {
             let waiter = spool.verdict(&spooled);
             spool.release(&spooled);
-            timeout(self.listener.answer_within, waiter).await.ok().and_then(Result::ok)
+            timeout(self.listener.answer_within, waiter)
+                .await
+                .ok()
+                .and_then(Result::ok)
         } else {
             spool.release(&spooled);
             None
@@ -459,7 +538,18 @@ struct Shown {
 
 impl Shown {
     fn of(envelope: &Envelope, size: u64) -> Self {
-        Self { from: envelope.mail_from.as_ref().map_or_else(|| "<>".to_owned(), ToString::to_string), to: envelope.recipients.iter().map(|r| r.address.to_string()).collect(), size }
+        Self {
+            from: envelope
+                .mail_from
+                .as_ref()
+                .map_or_else(|| "<>".to_owned(), ToString::to_string),
+            to: envelope
+                .recipients
+                .iter()
+                .map(|r| r.address.to_string())
+                .collect(),
+            size,
+        }
     }
 }
 

@@ -34,7 +34,11 @@ const BACKLOG: i32 = 1024;
 /// Whether the kernel knows the peer of a socket to be gone.
 fn gone(socket: impl AsFd) -> bool {
     let mut probe = [0u8; 1];
-    match rustix::net::recv(socket, &mut probe, rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT) {
+    match rustix::net::recv(
+        socket,
+        &mut probe,
+        rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT,
+    ) {
         Ok((0, _)) => true,
         Ok(_) => false,
         Err(error) => error != rustix::io::Errno::AGAIN,
@@ -100,7 +104,11 @@ impl Stream for TlsStream<Socket> {
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Socket::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -109,7 +117,11 @@ impl AsyncRead for Socket {
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Socket::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
@@ -143,7 +155,10 @@ impl Acceptor {
                 let _ = stream.set_nodelay(true);
                 (Socket::Tcp(stream), Some(peer))
             }),
-            Acceptor::Unix(listener) => listener.accept().await.map(|(stream, _)| (Socket::Unix(stream), None)),
+            Acceptor::Unix(listener) => listener
+                .accept()
+                .await
+                .map(|(stream, _)| (Socket::Unix(stream), None)),
         }
     }
 }
@@ -170,11 +185,23 @@ impl Passed {
         let names: Vec<&str> = names.split(':').collect();
         let mut sockets: HashMap<String, Vec<Acceptor>> = HashMap::new();
         for i in 0..fds.len() {
-            let name = names.get(i).filter(|n| !n.is_empty()).copied().unwrap_or("unknown");
+            let name = names
+                .get(i)
+                .filter(|n| !n.is_empty())
+                .copied()
+                .unwrap_or("unknown");
             let acceptor = match fds.take_tcp_listener(i) {
-                Ok(Some(listener)) => listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener)).map(Acceptor::Tcp).ok(),
+                Ok(Some(listener)) => listener
+                    .set_nonblocking(true)
+                    .and_then(|()| TcpListener::from_std(listener))
+                    .map(Acceptor::Tcp)
+                    .ok(),
                 _ => match fds.take_unix_listener(i) {
-                    Ok(Some(listener)) => listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener)).map(Acceptor::Unix).ok(),
+                    Ok(Some(listener)) => listener
+                        .set_nonblocking(true)
+                        .and_then(|()| UnixListener::from_std(listener))
+                        .map(Acceptor::Unix)
+                        .ok(),
                     _ => None,
                 },
             };
@@ -182,11 +209,17 @@ impl Passed {
                 sockets.entry(name.to_owned()).or_default().push(acceptor);
             }
         }
-        Self { sockets: Mutex::new(sockets) }
+        Self {
+            sockets: Mutex::new(sockets),
+        }
     }
 
     fn take(&self, name: &str) -> Option<Acceptor> {
-        self.sockets.lock().unwrap_or_else(PoisonError::into_inner).get_mut(name)?.pop()
+        self.sockets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_mut(name)?
+            .pop()
     }
 }
 
@@ -201,22 +234,43 @@ pub struct Listeners {
 impl Listeners {
     /// None open yet.
     pub fn new(services: Services, passed: Passed) -> Self {
-        Self { services, passed, open: Mutex::default(), tasks: TaskTracker::new() }
+        Self {
+            services,
+            passed,
+            open: Mutex::default(),
+            tasks: TaskTracker::new(),
+        }
     }
 
     /// Opens what is new, changes what stays, closes what is gone; all or nothing. Gives name and
     /// real address of each.
-    pub fn configure(&self, wanted: &[Settings], self_signed: &Path, hostname: &str) -> Result<Vec<(String, String)>, String> {
+    pub fn configure(
+        &self,
+        wanted: &[Settings],
+        self_signed: &Path,
+        hostname: &str,
+    ) -> Result<Vec<(String, String)>, String> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let mut prepared = Vec::new();
         for settings in wanted {
             let tls = tls_for(settings, self_signed, hostname)?;
-            let keeps = open.get(&settings.name).is_some_and(|o| o.settings.load().address == settings.address);
-            let acceptor = if keeps { None } else { Some(self.bind(&settings.address).map_err(|e| format!("listener {}: {e}", settings.name))?) };
+            let keeps = open
+                .get(&settings.name)
+                .is_some_and(|o| o.settings.load().address == settings.address);
+            let acceptor = if keeps {
+                None
+            } else {
+                Some(
+                    self.bind(&settings.address)
+                        .map_err(|e| format!("listener {}: {e}", settings.name))?,
+                )
+            };
             prepared.push((settings.clone(), tls, acceptor));
         }
         open.retain(|name, o| {
-            let stays = wanted.iter().any(|w| w.name == *name && w.address == o.settings.load().address);
+            let stays = wanted
+                .iter()
+                .any(|w| w.name == *name && w.address == o.settings.load().address);
             if !stays {
                 o.cancel.cancel();
             }
@@ -232,31 +286,54 @@ impl Listeners {
                 }
                 Some((acceptor, local)) => {
                     let name = settings.name.clone();
-                    let o = Open { settings: Arc::new(ArcSwap::from_pointee(settings)), tls: Arc::new(ArcSwapOption::new(tls)), cancel: self.services.stop.child_token(), local };
-                    self.tasks.spawn(accept_loop(acceptor, self.services.clone(), Arc::clone(&o.settings), Arc::clone(&o.tls), o.cancel.clone(), self.tasks.clone()));
+                    let o = Open {
+                        settings: Arc::new(ArcSwap::from_pointee(settings)),
+                        tls: Arc::new(ArcSwapOption::new(tls)),
+                        cancel: self.services.stop.child_token(),
+                        local,
+                    };
+                    self.tasks.spawn(accept_loop(
+                        acceptor,
+                        self.services.clone(),
+                        Arc::clone(&o.settings),
+                        Arc::clone(&o.tls),
+                        o.cancel.clone(),
+                        self.tasks.clone(),
+                    ));
                     tracing::info!(event = "listening", listener = %name, address = %o.local);
                     open.insert(name, o);
                 }
             }
         }
-        Ok(open.iter().map(|(name, o)| (name.clone(), o.local.clone())).collect())
+        Ok(open
+            .iter()
+            .map(|(name, o)| (name.clone(), o.local.clone()))
+            .collect())
     }
 
     fn bind(&self, address: &ListenAddress) -> Result<(Acceptor, String), String> {
         match address {
             ListenAddress::Tcp(address) => {
-                let listener = bind_tcp(*address).map_err(|e| format!("cannot listen on {address}: {e}{}", hint(&e, *address)))?;
-                let local = listener.local_addr().map_or_else(|_| address.to_string(), |a| a.to_string());
+                let listener = bind_tcp(*address).map_err(|e| {
+                    format!("cannot listen on {address}: {e}{}", hint(&e, *address))
+                })?;
+                let local = listener
+                    .local_addr()
+                    .map_or_else(|_| address.to_string(), |a| a.to_string());
                 Ok((Acceptor::Tcp(listener), local))
             }
             ListenAddress::Unix(path) => {
-                let listener = bind_unix(path).map_err(|e| format!("cannot listen on {}: {e}", path.display()))?;
+                let listener = bind_unix(path)
+                    .map_err(|e| format!("cannot listen on {}: {e}", path.display()))?;
                 Ok((Acceptor::Unix(listener), format!("unix:{}", path.display())))
             }
             ListenAddress::Systemd(name) => {
                 let acceptor = self.passed.take(name).ok_or_else(|| format!("systemd passed no socket named {name}; set FileDescriptorName={name} in the .socket unit and start by it"))?;
                 let local = match &acceptor {
-                    Acceptor::Tcp(listener) => listener.local_addr().map(|a| a.to_string()).unwrap_or_default(),
+                    Acceptor::Tcp(listener) => listener
+                        .local_addr()
+                        .map(|a| a.to_string())
+                        .unwrap_or_default(),
                     Acceptor::Unix(_) => format!("systemd:{name}"),
                 };
                 Ok((acceptor, local))
@@ -268,7 +345,12 @@ impl Listeners {
     pub async fn drain(&self, limit: Duration) {
         self.tasks.close();
         let _ = timeout(limit, self.tasks.wait()).await;
-        for o in self.open.lock().unwrap_or_else(PoisonError::into_inner).values() {
+        for o in self
+            .open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+        {
             if let ListenAddress::Unix(path) = &o.settings.load().address {
                 let _ = std::fs::remove_file(path);
             }
@@ -278,13 +360,19 @@ impl Listeners {
 
 fn hint(error: &io::Error, address: SocketAddr) -> &'static str {
     match error.kind() {
-        io::ErrorKind::PermissionDenied if address.port() < 1024 => " (ports below 1024 need root, CAP_NET_BIND_SERVICE or a systemd socket)",
+        io::ErrorKind::PermissionDenied if address.port() < 1024 => {
+            " (ports below 1024 need root, CAP_NET_BIND_SERVICE or a systemd socket)"
+        }
         io::ErrorKind::AddrInUse => " (another program listens there; find it with: ss -ltnp)",
         _ => "",
     }
 }
 
-fn tls_for(settings: &Settings, self_signed: &Path, hostname: &str) -> Result<Option<Arc<ServerConfig>>, String> {
+fn tls_for(
+    settings: &Settings,
+    self_signed: &Path,
+    hostname: &str,
+) -> Result<Option<Arc<ServerConfig>>, String> {
     if settings.tls == TlsMode::None {
         return Ok(None);
     }
@@ -292,11 +380,17 @@ fn tls_for(settings: &Settings, self_signed: &Path, hostname: &str) -> Result<Op
         Some(pair) => pair.clone(),
         None => tls::self_signed(self_signed, hostname)?,
     };
-    tls::server_config(&certificate, &key).map(Some).map_err(|e| format!("listener {}: {e}", settings.name))
+    tls::server_config(&certificate, &key)
+        .map(Some)
+        .map_err(|e| format!("listener {}: {e}", settings.name))
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+    let socket = socket2::Socket::new(
+        socket2::Domain::for_address(address),
+        socket2::Type::STREAM,
+        Some(socket2::Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -324,7 +418,14 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn accept_loop(acceptor: Acceptor, services: Services, settings: Arc<ArcSwap<Settings>>, tls: Arc<ArcSwapOption<ServerConfig>>, cancel: CancellationToken, tasks: TaskTracker) {
+async fn accept_loop(
+    acceptor: Acceptor,
+    services: Services,
+    settings: Arc<ArcSwap<Settings>>,
+    tls: Arc<ArcSwapOption<ServerConfig>>,
+    cancel: CancellationToken,
+    tasks: TaskTracker,
+) {
     let open = Arc::new(AtomicUsize::new(0));
     let mut pause = Duration::from_millis(10);
     loop {
@@ -391,14 +492,31 @@ async fn turn_away(mut socket: Socket, reply: Reply) {
     .await;
 }
 
-async fn serve(socket: Socket, services: Services, settings: Arc<Settings>, tls: Option<Arc<ServerConfig>>, peer: Option<IpAddr>) {
-    let challenges = services.auth.offers_challenges(&services.now.load().directory);
+async fn serve(
+    socket: Socket,
+    services: Services,
+    settings: Arc<Settings>,
+    tls: Option<Arc<ServerConfig>>,
+    peer: Option<IpAddr>,
+) {
+    let challenges = services
+        .auth
+        .offers_challenges(&services.now.load().directory);
     let implicit = settings.tls == TlsMode::Implicit;
-    let session = Box::new(Session::new(Arc::clone(&settings), services.instance.clone(), peer, implicit, challenges));
+    let session = Box::new(Session::new(
+        Arc::clone(&settings),
+        services.instance.clone(),
+        peer,
+        implicit,
+        challenges,
+    ));
     let (socket, session, greet) = if implicit {
         (socket, session, true)
     } else {
-        match Connection::new(socket, services.clone(), Arc::clone(&settings), peer).serve(session, true).await {
+        match Connection::new(socket, services.clone(), Arc::clone(&settings), peer)
+            .serve(session, true)
+            .await
+        {
             End::Closed => return,
             End::StartTls(socket, mut session) => {
                 session.encrypted();
@@ -409,9 +527,13 @@ async fn serve(socket: Socket, services: Services, settings: Arc<Settings>, tls:
     let Some(config) = tls else { return };
     match timeout(handshake_limit(), TlsAcceptor::from(config).accept(socket)).await {
         Ok(Ok(stream)) => {
-            let _ = Connection::new(stream, services, settings, peer).serve(session, greet).await;
+            let _ = Connection::new(stream, services, settings, peer)
+                .serve(session, greet)
+                .await;
         }
-        Ok(Err(error)) => tracing::info!(event = "tls-failed", listener = %settings.name, client = %peer.map(|p| p.to_string()).unwrap_or_default(), reason = %error),
+        Ok(Err(error)) => {
+            tracing::info!(event = "tls-failed", listener = %settings.name, client = %peer.map(|p| p.to_string()).unwrap_or_default(), reason = %error)
+        }
         Err(_) => {}
     }
 }

@@ -70,7 +70,9 @@ impl ListenAddress {
         if let Some(name) = text.strip_prefix("systemd:") {
             return (!name.is_empty()).then(|| Self::Systemd(name.to_owned()));
         }
-        let text = text.strip_prefix("localhost:").map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
+        let text = text
+            .strip_prefix("localhost:")
+            .map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
         text.parse().ok().map(Self::Tcp)
     }
 }

@@ -8,7 +8,9 @@ use super::reply_for::{self, Refusal};
 use super::{AuthMode, PlaintextAuth, Settings, TlsMode};
 use crate::message::{Envelope, Recipient};
 use crate::prepare::Origin;
-use crate::smtp::command::{self, Command, CommandError, LINE_LIMIT, MailFrom, RcptTo, SASL_LINE_LIMIT};
+use crate::smtp::command::{
+    self, Command, CommandError, LINE_LIMIT, MailFrom, RcptTo, SASL_LINE_LIMIT,
+};
 use crate::smtp::reply::Reply;
 use crate::smtp::sasl::{self, Credentials, ScramClientFirst, ScramServer};
 use crate::spool::Spool;
@@ -93,13 +95,35 @@ pub struct Session {
 impl Session {
     /// A fresh session. `peer`: `None` on a UNIX socket. `challenges`: some login has a secret
     /// that CRAM-MD5 and SCRAM can use.
-    pub fn new(listener: Arc<Settings>, instance: String, peer: Option<IpAddr>, encrypted: bool, challenges: bool) -> Self {
-        Self { listener, instance, peer, encrypted, helo: None, login: None, dialogue: None, transaction: None, errors: 0, junk: 0, auth_failures: 0, challenges }
+    pub fn new(
+        listener: Arc<Settings>,
+        instance: String,
+        peer: Option<IpAddr>,
+        encrypted: bool,
+        challenges: bool,
+    ) -> Self {
+        Self {
+            listener,
+            instance,
+            peer,
+            encrypted,
+            helo: None,
+            login: None,
+            dialogue: None,
+            transaction: None,
+            errors: 0,
+            junk: 0,
+            auth_failures: 0,
+            challenges,
+        }
     }
 
     /// The greeting.
     pub fn greeting(&self, now: &Now) -> Reply {
-        Reply::plain(220, format!("{} ESMTP Postbote {}", now.hostname, self.instance))
+        Reply::plain(
+            220,
+            format!("{} ESMTP Postbote {}", now.hostname, self.instance),
+        )
     }
 
     /// After the TLS handshake: everything said before is forgotten (RFC 3207 section 4.2).
@@ -118,7 +142,11 @@ impl Session {
 
     /// Longest line that is read now.
     pub fn line_limit(&self) -> usize {
-        if self.dialogue.is_some() { SASL_LINE_LIMIT } else { LINE_LIMIT.max(SASL_LINE_LIMIT) }
+        if self.dialogue.is_some() {
+            SASL_LINE_LIMIT
+        } else {
+            LINE_LIMIT.max(SASL_LINE_LIMIT)
+        }
     }
 
     /// Whether a SASL response is awaited.
@@ -127,7 +155,11 @@ impl Session {
     }
 
     fn client(&self) -> Client<'_> {
-        Client { login: self.login.as_deref(), peer: self.peer, listener: &self.listener }
+        Client {
+            login: self.login.as_deref(),
+            peer: self.peer,
+            listener: &self.listener,
+        }
     }
 
     /// How its mail came, for Received and the log.
@@ -147,7 +179,13 @@ impl Session {
                 protocol.push('A');
             }
         }
-        Origin { helo, peer: self.peer.map(|p| p.to_string()).unwrap_or_default(), protocol, listener: self.listener.name.clone(), login: self.login.clone() }
+        Origin {
+            helo,
+            peer: self.peer.map(|p| p.to_string()).unwrap_or_default(),
+            protocol,
+            listener: self.listener.name.clone(),
+            login: self.login.clone(),
+        }
     }
 
     /// The line was longer than [`Self::line_limit`].
@@ -159,11 +197,19 @@ impl Session {
 
     fn error(&mut self, reply: Reply) -> Step {
         self.errors += 1;
-        if self.errors >= ERRORS_LIMIT { Step::Close(Refusal::TooManyErrors.reply()) } else { Step::Reply(reply) }
+        if self.errors >= ERRORS_LIMIT {
+            Step::Close(Refusal::TooManyErrors.reply())
+        } else {
+            Step::Reply(reply)
+        }
     }
 
     fn refuse(&mut self, refusal: &Refusal) -> Step {
-        if refusal.closes() { Step::Close(refusal.reply()) } else { self.error(refusal.reply()) }
+        if refusal.closes() {
+            Step::Close(refusal.reply())
+        } else {
+            self.error(refusal.reply())
+        }
     }
 
     fn sequence(&mut self, text: &str) -> Step {
@@ -175,14 +221,23 @@ impl Session {
         if let Some(dialogue) = self.dialogue.take() {
             return self.response(dialogue, line);
         }
-        if line.len() > LINE_LIMIT && !line.get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH")) {
+        if line.len() > LINE_LIMIT
+            && !line
+                .get(..4)
+                .is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH"))
+        {
             return self.line_too_long();
         }
         match command::parse(line) {
             Ok(command) => self.command(command, now, spool),
-            Err(CommandError::BareCr) => Step::Close(reply_for::command_error(&CommandError::BareCr, false)),
+            Err(CommandError::BareCr) => {
+                Step::Close(reply_for::command_error(&CommandError::BareCr, false))
+            }
             Err(error) => {
-                let recipient = line.trim_ascii_start().get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"RCPT"));
+                let recipient = line
+                    .trim_ascii_start()
+                    .get(..4)
+                    .is_some_and(|verb| verb.eq_ignore_ascii_case(b"RCPT"));
                 self.error(reply_for::command_error(&error, recipient))
             }
         }
@@ -204,21 +259,37 @@ impl Session {
                 self.junk_command(Reply::new(250, (2, 0, 0), "OK"))
             }
             Command::Noop => self.junk_command(Reply::new(250, (2, 0, 0), "OK")),
-            Command::Vrfy => self.junk_command(Reply::new(252, (2, 1, 5), "Send some mail, I'll try my best")),
-            Command::Help => self.junk_command(Reply::new(214, (2, 0, 0), "EHLO HELO MAIL RCPT DATA RSET NOOP QUIT STARTTLS AUTH")),
+            Command::Vrfy => self.junk_command(Reply::new(
+                252,
+                (2, 1, 5),
+                "Send some mail, I'll try my best",
+            )),
+            Command::Help => self.junk_command(Reply::new(
+                214,
+                (2, 0, 0),
+                "EHLO HELO MAIL RCPT DATA RSET NOOP QUIT STARTTLS AUTH",
+            )),
             Command::Quit => Step::Close(Reply::new(221, (2, 0, 0), "Bye")),
             Command::StartTls => self.starttls(),
             Command::Auth { mechanism, initial } => self.auth(&mechanism, initial, now),
             // What follows BDAT is content and must not be read as commands.
-            Command::NotOffered("BDAT") => Step::Close(Reply::new(502, (5, 5, 1), "BDAT is not offered")),
-            Command::NotOffered(verb) => self.error(Reply::new(502, (5, 5, 1), format!("{verb} is not offered"))),
+            Command::NotOffered("BDAT") => {
+                Step::Close(Reply::new(502, (5, 5, 1), "BDAT is not offered"))
+            }
+            Command::NotOffered(verb) => {
+                self.error(Reply::new(502, (5, 5, 1), format!("{verb} is not offered")))
+            }
             Command::Foreign => Step::Close(Reply::new(554, (5, 5, 1), "This is an SMTP server")),
         }
     }
 
     fn junk_command(&mut self, reply: Reply) -> Step {
         self.junk += 1;
-        if self.junk > JUNK_LIMIT { self.error(reply) } else { Step::Reply(reply) }
+        if self.junk > JUNK_LIMIT {
+            self.error(reply)
+        } else {
+            Step::Reply(reply)
+        }
     }
 
     fn ehlo(&mut self, name: String, now: &Now, spool: &Spool) -> Step {
@@ -226,12 +297,27 @@ impl Session {
         self.helo = Some((name, true));
         let tenant = admit::identify(now, self.client());
         let size = admit::size_limit(now, spool, tenant.map(AsRef::as_ref));
-        let mut lines = vec![now.hostname.clone(), "PIPELINING".to_owned(), format!("SIZE {size}"), "8BITMIME".to_owned(), "SMTPUTF8".to_owned(), "ENHANCEDSTATUSCODES".to_owned(), "DSN".to_owned()];
+        let mut lines = vec![
+            now.hostname.clone(),
+            "PIPELINING".to_owned(),
+            format!("SIZE {size}"),
+            "8BITMIME".to_owned(),
+            "SMTPUTF8".to_owned(),
+            "ENHANCEDSTATUSCODES".to_owned(),
+            "DSN".to_owned(),
+        ];
         if self.listener.tls == TlsMode::Starttls && !self.encrypted {
             lines.push("STARTTLS".to_owned());
         }
         if self.may_log_in() && self.login.is_none() {
-            lines.push(format!("AUTH PLAIN LOGIN{}", if self.challenges { " CRAM-MD5 SCRAM-SHA-256" } else { "" }));
+            lines.push(format!(
+                "AUTH PLAIN LOGIN{}",
+                if self.challenges {
+                    " CRAM-MD5 SCRAM-SHA-256"
+                } else {
+                    ""
+                }
+            ));
             if self.listener.legacy_auth_line {
                 lines.push("AUTH=LOGIN PLAIN".to_owned());
             }
@@ -258,14 +344,23 @@ impl Session {
         }
         if let Some(local) = mail.bare_local.take() {
             // `MAIL FROM:<root>`: completed as every mail system does.
-            mail.address = crate::smtp::address::Address::parse(&format!("{local}@{}", now.hostname)).ok();
+            mail.address =
+                crate::smtp::address::Address::parse(&format!("{local}@{}", now.hostname)).ok();
             if mail.address.is_none() {
-                return self.error(reply_for::command_error(&CommandError::Address(crate::smtp::address::AddressError::LocalPart), false));
+                return self.error(reply_for::command_error(
+                    &CommandError::Address(crate::smtp::address::AddressError::LocalPart),
+                    false,
+                ));
             }
         }
         match admit::mail(now, spool, self.client(), &mail) {
             Ok(begun) => {
-                self.transaction = Some(Transaction { begun, mail, recipients: Vec::new(), surplus: 0 });
+                self.transaction = Some(Transaction {
+                    begun,
+                    mail,
+                    recipients: Vec::new(),
+                    surplus: 0,
+                });
                 Step::Reply(Reply::new(250, (2, 1, 0), "Sender OK"))
             }
             Err(Refusal::AuthFailed) => Step::Close(Refusal::AuthFailed.reply()),
@@ -274,12 +369,19 @@ impl Session {
     }
 
     fn rcpt(&mut self, rcpt: RcptTo, now: &Now) -> Step {
-        let Some(transaction) = &mut self.transaction else { return self.sequence("MAIL first") };
-        let address = rcpt.address.unwrap_or_else(|| transaction.begun.tenant.email.clone());
+        let Some(transaction) = &mut self.transaction else {
+            return self.sequence("MAIL first");
+        };
+        let address = rcpt
+            .address
+            .unwrap_or_else(|| transaction.begun.tenant.email.clone());
         if !address.as_str().is_ascii() && !transaction.mail.smtputf8 {
             return self.error(reply_for::command_error(&CommandError::NeedsUtf8, true));
         }
-        let known = transaction.recipients.iter().any(|r| r.address.same_mailbox(&address));
+        let known = transaction
+            .recipients
+            .iter()
+            .any(|r| r.address.same_mailbox(&address));
         if !known {
             if transaction.recipients.len() >= now.max_recipients {
                 transaction.surplus += 1;
@@ -288,7 +390,11 @@ impl Session {
                 }
                 return Step::Reply(Refusal::TooManyRecipients(now.max_recipients).reply());
             }
-            transaction.recipients.push(Recipient { address, notify: rcpt.notify, orcpt: rcpt.orcpt });
+            transaction.recipients.push(Recipient {
+                address,
+                notify: rcpt.notify,
+                orcpt: rcpt.orcpt,
+            });
         }
         Step::Reply(Reply::new(250, (2, 1, 5), "Recipient OK"))
     }
@@ -296,7 +402,9 @@ impl Session {
     fn data(&mut self) -> Step {
         match &self.transaction {
             None => self.sequence("MAIL first"),
-            Some(t) if t.recipients.is_empty() => self.error(Reply::new(554, (5, 5, 1), "No valid recipients")),
+            Some(t) if t.recipients.is_empty() => {
+                self.error(Reply::new(554, (5, 5, 1), "No valid recipients"))
+            }
             Some(_) => Step::Content(Reply::plain(354, "End data with <CR><LF>.<CR><LF>")),
         }
     }
@@ -305,7 +413,13 @@ impl Session {
     /// the next message begins anew.
     pub fn take_transaction(&mut self) -> Option<(Begun, Envelope)> {
         let t = self.transaction.take()?;
-        let envelope = Envelope { mail_from: t.mail.address, recipients: t.recipients, smtputf8: t.mail.smtputf8, ret_full: t.mail.ret_full, envid: t.mail.envid };
+        let envelope = Envelope {
+            mail_from: t.mail.address,
+            recipients: t.recipients,
+            smtputf8: t.mail.smtputf8,
+            ret_full: t.mail.ret_full,
+            envid: t.mail.envid,
+        };
         Some((t.begun, envelope))
     }
 
@@ -337,7 +451,11 @@ impl Session {
             if self.auth_failures > AUTH_FAILURES_LIMIT {
                 return Step::Close(Refusal::TooManyAuthFailures.reply());
             }
-            return self.error(Reply::new(538, (5, 7, 11), "Encryption required for authentication"));
+            return self.error(Reply::new(
+                538,
+                (5, 7, 11),
+                "Encryption required for authentication",
+            ));
         }
         let start = match mechanism {
             "PLAIN" => (Dialogue::Plain, String::new()),
@@ -348,10 +466,20 @@ impl Session {
                 (Dialogue::CramMd5(challenge), text)
             }
             "SCRAM-SHA-256" if self.challenges => (Dialogue::ScramFirst, String::new()),
-            _ => return self.error(Reply::new(504, (5, 5, 4), "Authentication mechanism not supported")),
+            _ => {
+                return self.error(Reply::new(
+                    504,
+                    (5, 5, 4),
+                    "Authentication mechanism not supported",
+                ));
+            }
         };
         match (start, initial) {
-            ((Dialogue::CramMd5(_), _), Some(_)) => self.error(Reply::new(501, (5, 7, 0), "CRAM-MD5 takes no initial response")),
+            ((Dialogue::CramMd5(_), _), Some(_)) => self.error(Reply::new(
+                501,
+                (5, 7, 0),
+                "CRAM-MD5 takes no initial response",
+            )),
             ((dialogue, _), Some(initial)) => self.response(dialogue, initial.as_bytes()),
             ((dialogue, challenge), None) => {
                 self.dialogue = Some(dialogue);
@@ -367,7 +495,9 @@ impl Session {
             return self.error(Reply::new(501, (5, 7, 0), "Authentication cancelled"));
         }
         let malformed = || Reply::new(501, (5, 5, 2), "Malformed authentication response");
-        let Some(bytes) = sasl::decode(text) else { return self.error(malformed()) };
+        let Some(bytes) = sasl::decode(text) else {
+            return self.error(malformed());
+        };
         match dialogue {
             Dialogue::Plain => match sasl::parse_plain(&bytes) {
                 Some(credentials) => Step::Check(Check::Password(credentials)),
@@ -382,11 +512,18 @@ impl Session {
                 _ => self.error(malformed()),
             },
             Dialogue::LoginPassword(login) => match sasl::parse_login_text(&bytes) {
-                Some(password) => Step::Check(Check::Password(Credentials { login, password: zeroize::Zeroizing::new(password) })),
+                Some(password) => Step::Check(Check::Password(Credentials {
+                    login,
+                    password: zeroize::Zeroizing::new(password),
+                })),
                 None => self.error(malformed()),
             },
             Dialogue::CramMd5(challenge) => match sasl::parse_cram_md5(&bytes) {
-                Some((login, digest)) => Step::Check(Check::CramMd5 { login, digest, challenge }),
+                Some((login, digest)) => Step::Check(Check::CramMd5 {
+                    login,
+                    digest,
+                    challenge,
+                }),
                 None => self.error(malformed()),
             },
             Dialogue::ScramFirst => match ScramClientFirst::parse(&bytes) {

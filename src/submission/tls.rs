@@ -16,14 +16,24 @@ const VALID_DAYS: i64 = 825;
 /// Builds the TLS settings of a listener.
 pub fn server_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, String> {
     let (chain, key) = read_pair(certificate, key)?;
-    let config = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().map_err(|e| e.to_string())?.with_no_client_auth().with_single_cert(chain, key).map_err(|e| e.to_string())?;
+    let config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|e| e.to_string())?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|e| e.to_string())?;
     Ok(Arc::new(config))
 }
 
-fn read_pair(certificate: &Path, key: &Path) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
-    let chain = read_certificates(certificate).map_err(|e| format!("{}: {e}", certificate.display()))?;
+fn read_pair(
+    certificate: &Path,
+    key: &Path,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
+    let chain =
+        read_certificates(certificate).map_err(|e| format!("{}: {e}", certificate.display()))?;
     let bytes = std::fs::read(key).map_err(|e| format!("{}: {e}", key.display()))?;
-    let key = PrivateKeyDer::from_pem_slice(&bytes).map_err(|e| format!("{}: {e}", key.display()))?;
+    let key =
+        PrivateKeyDer::from_pem_slice(&bytes).map_err(|e| format!("{}: {e}", key.display()))?;
     Ok((chain, key))
 }
 
@@ -34,13 +44,26 @@ pub fn check_pair(certificate: &Path, key: &Path) -> Result<(), String> {
 
 /// The self-signed certificate of a directory, made if it is not there.
 pub fn self_signed(directory: &Path, hostname: &str) -> Result<(PathBuf, PathBuf), String> {
-    let (certificate, key) = (directory.join("self-signed.pem"), directory.join("self-signed.key"));
+    let (certificate, key) = (
+        directory.join("self-signed.pem"),
+        directory.join("self-signed.key"),
+    );
     if certificate.exists() && key.exists() {
         return Ok((certificate, key));
     }
-    let shown = |e: &dyn std::fmt::Display| format!("a self-signed certificate cannot be made in {}: {e}", directory.display());
+    let shown = |e: &dyn std::fmt::Display| {
+        format!(
+            "a self-signed certificate cannot be made in {}: {e}",
+            directory.display()
+        )
+    };
     std::fs::create_dir_all(directory).map_err(|e| shown(&e))?;
-    let mut names = vec![hostname.to_owned(), "localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    let mut names = vec![
+        hostname.to_owned(),
+        "localhost".to_owned(),
+        "127.0.0.1".to_owned(),
+        "::1".to_owned(),
+    ];
     names.dedup();
     let pair = rcgen::KeyPair::generate().map_err(|e| shown(&e))?;
     let mut parameters = rcgen::CertificateParams::new(names).map_err(|e| shown(&e))?;

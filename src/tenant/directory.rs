@@ -33,15 +33,24 @@ pub enum Because {
 impl Directory {
     /// Builds the tables. Logins and networks were checked to be unique when the files were read.
     pub fn new(tenants: Vec<Arc<Tenant>>, system: Option<Arc<System>>) -> Self {
-        let mut directory = Self { system, ..Self::default() };
+        let mut directory = Self {
+            system,
+            ..Self::default()
+        };
         for tenant in tenants {
             for user in &tenant.users {
-                directory.logins.insert(user.login.clone(), (Arc::clone(&tenant), Arc::clone(user)));
+                directory
+                    .logins
+                    .insert(user.login.clone(), (Arc::clone(&tenant), Arc::clone(user)));
             }
-            directory.networks.extend(tenant.networks.iter().map(|net| (*net, tenant.id.clone())));
+            directory
+                .networks
+                .extend(tenant.networks.iter().map(|net| (*net, tenant.id.clone())));
             directory.tenants.insert(tenant.id.clone(), tenant);
         }
-        directory.networks.sort_by_key(|(net, _)| std::cmp::Reverse(net.prefix_len()));
+        directory
+            .networks
+            .sort_by_key(|(net, _)| std::cmp::Reverse(net.prefix_len()));
         directory
     }
 
@@ -82,10 +91,17 @@ impl Directory {
 
     /// The tenant of a client that has logged in as `login`, or came through a listener of
     /// `listener`, or from address `peer`.
-    pub fn identify(&self, login: Option<&str>, listener: Option<&TenantId>, peer: Option<IpAddr>) -> Option<(&Arc<Tenant>, Because)> {
+    pub fn identify(
+        &self,
+        login: Option<&str>,
+        listener: Option<&TenantId>,
+        peer: Option<IpAddr>,
+    ) -> Option<(&Arc<Tenant>, Because)> {
         if let Some(login) = login {
             // A login that has vanished by a reload is not somebody else's mail.
-            return self.login(login).map(|(tenant, _)| (tenant, Because::Login));
+            return self
+                .login(login)
+                .map(|(tenant, _)| (tenant, Because::Login));
         }
         if let Some(id) = listener {
             return self.tenant(id).map(|tenant| (tenant, Because::Listener));

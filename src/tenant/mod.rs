@@ -58,7 +58,11 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { own_upstream: true, system_relay: SystemRelay::Never, fallback_after: Duration::from_secs(600) }
+        Self {
+            own_upstream: true,
+            system_relay: SystemRelay::Never,
+            fallback_after: Duration::from_secs(600),
+        }
     }
 }
 

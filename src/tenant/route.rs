@@ -96,7 +96,10 @@ pub enum NoRoute {
 
 /// The tenant's own upstream, if the operator lets it have one.
 pub fn own(tenant: &Tenant) -> Option<&Arc<Upstream>> {
-    tenant.upstream.as_ref().filter(|_| tenant.policy.own_upstream)
+    tenant
+        .upstream
+        .as_ref()
+        .filter(|_| tenant.policy.own_upstream)
 }
 
 /// The first choice for a tenant, before any failure.
@@ -111,7 +114,11 @@ pub fn first_choice(tenant: &Tenant, system: Option<&Arc<System>>) -> Result<Rou
     match (tenant.policy.system_relay, relay) {
         (SystemRelay::Never, _) | (_, None) => Err(NoRoute::Unconfigured),
         (SystemRelay::WhenUnconfigured | SystemRelay::OnFailure, Some((system, upstream))) => {
-            Ok(Route::System { system: Arc::clone(system), upstream: Arc::clone(upstream), fallback: false })
+            Ok(Route::System {
+                system: Arc::clone(system),
+                upstream: Arc::clone(upstream),
+                fallback: false,
+            })
         }
     }
 }
@@ -124,5 +131,9 @@ pub fn fallback(tenant: &Tenant, system: Option<&Arc<System>>) -> Option<Route> 
     }
     let system = system?;
     let upstream = system.upstream.as_ref()?;
-    Some(Route::System { system: Arc::clone(system), upstream: Arc::clone(upstream), fallback: true })
+    Some(Route::System {
+        system: Arc::clone(system),
+        upstream: Arc::clone(upstream),
+        fallback: true,
+    })
 }

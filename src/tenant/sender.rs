@@ -10,21 +10,30 @@ impl SenderPattern {
         let probe = text.replace("*.", "x.").replace('*', "x");
         match Address::parse(&probe) {
             Ok(_) => Ok(Self(text.to_lowercase())),
-            Err(error) => Err(format!("{error}; write an address, or a pattern such as *@shop.acme.example")),
+            Err(error) => Err(format!(
+                "{error}; write an address, or a pattern such as *@shop.acme.example"
+            )),
         }
     }
 
     /// Whether an address falls under it. Domains are compared as A-labels.
     pub fn matches(&self, address: &Address) -> bool {
-        let Some((local, domain)) = self.0.rsplit_once('@') else { return false };
-        let domain = if domain.is_ascii() { domain.to_owned() } else { crate::smtp::address::ascii_domain(domain).unwrap_or_else(|| domain.to_owned()) };
+        let Some((local, domain)) = self.0.rsplit_once('@') else {
+            return false;
+        };
+        let domain = if domain.is_ascii() {
+            domain.to_owned()
+        } else {
+            crate::smtp::address::ascii_domain(domain).unwrap_or_else(|| domain.to_owned())
+        };
         glob(local, &address.local().to_lowercase()) && glob(&domain, &address.ascii_domain())
     }
 }
 
 /// Matches `*` (any run) and `?` (one character); linear in practice, never exponential.
 pub fn glob(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    let (pattern, text): (Vec<char>, Vec<char>) =
+        (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
     while t < text.len() {
@@ -48,15 +57,25 @@ pub fn glob(pattern: &str, text: &str) -> bool {
 impl User {
     /// Whether this login may send as that address: its own, or one of its `senders`.
     pub fn may_use(&self, address: &Address) -> bool {
-        self.email.as_ref().is_some_and(|own| own.same_permission(address)) || self.senders.iter().any(|pattern| pattern.matches(address))
+        self.email
+            .as_ref()
+            .is_some_and(|own| own.same_permission(address))
+            || self.senders.iter().any(|pattern| pattern.matches(address))
     }
 }
 
 impl Tenant {
     /// Every address that the tenant's file names: what a client without login may use.
     pub fn names_address(&self, address: &Address) -> bool {
-        let own = [Some(&self.email), Some(&self.sender.address), self.sender.return_path.as_ref(), self.support_address.as_ref()];
-        own.into_iter().flatten().any(|known| known.same_permission(address))
+        let own = [
+            Some(&self.email),
+            Some(&self.sender.address),
+            self.sender.return_path.as_ref(),
+            self.support_address.as_ref(),
+        ];
+        own.into_iter()
+            .flatten()
+            .any(|known| known.same_permission(address))
             || matches!(&self.sender.reply_to, super::ReplyTo::Fixed(known) if known.same_permission(address))
             || self.users.iter().any(|user| user.may_use(address))
     }
@@ -71,7 +90,10 @@ impl Tenant {
 
     /// A user by login.
     pub fn user(&self, login: &str) -> Option<&User> {
-        self.users.iter().find(|u| u.login == login).map(AsRef::as_ref)
+        self.users
+            .iter()
+            .find(|u| u.login == login)
+            .map(AsRef::as_ref)
     }
 }
 

@@ -34,14 +34,25 @@ impl Failure {
         let enhanced = reply.enhanced.map(|e| e.to_string());
         let (class, row) = explain::reply(stage, reply.code, enhanced.as_deref(), &reply.text());
         let scope = scope_of(stage, class, reply.code);
-        Self { scope, class, stage, reply: Some(reply), relay: relay.to_owned(), detail: String::new(), meaning: &row.meaning, status: default_status(stage, class) }
+        Self {
+            scope,
+            class,
+            stage,
+            reply: Some(reply),
+            relay: relay.to_owned(),
+            detail: String::new(),
+            meaning: &row.meaning,
+            status: default_status(stage, class),
+        }
     }
 
     /// A failure without a reply.
     pub fn of_cause(cause: Cause, stage: Stage, relay: &str, detail: impl Into<String>) -> Self {
         let class = cause.class();
         let scope = match stage {
-            Stage::Resolve | Stage::Connect | Stage::Hello | Stage::Tls | Stage::Auth => Scope::Route,
+            Stage::Resolve | Stage::Connect | Stage::Hello | Stage::Tls | Stage::Auth => {
+                Scope::Route
+            }
             Stage::Prepare => {
                 if matches!(class, Class::Suspend | Class::Transient) {
                     Scope::Route
@@ -51,7 +62,16 @@ impl Failure {
             }
             Stage::Mail | Stage::Rcpt | Stage::Data | Stage::FinalDot => Scope::Message,
         };
-        Self { scope, class, stage, reply: None, relay: relay.to_owned(), detail: detail.into(), meaning: cause.meaning(), status: default_status(stage, class) }
+        Self {
+            scope,
+            class,
+            stage,
+            reply: None,
+            relay: relay.to_owned(),
+            detail: detail.into(),
+            meaning: cause.meaning(),
+            status: default_status(stage, class),
+        }
     }
 
     /// A failure to prepare the message for this server.
@@ -63,7 +83,16 @@ impl Failure {
             PrepareError::Unusable(_) | PrepareError::Conversion(_) => Cause::MessageUnusable,
             PrepareError::Signing(_) => Cause::KeyUnusable,
         };
-        Self { scope, class, stage, reply: None, relay: String::new(), detail: error.to_string(), meaning: cause.meaning(), status: error.status() }
+        Self {
+            scope,
+            class,
+            stage,
+            reply: None,
+            relay: String::new(),
+            detail: error.to_string(),
+            meaning: cause.meaning(),
+            status: error.status(),
+        }
     }
 
     /// Whether the upstream cannot have taken anything, so that another route may be tried:
@@ -71,7 +100,9 @@ impl Failure {
     pub fn before_acceptance(&self) -> bool {
         match self.scope {
             Scope::Route => match self.class {
-                Class::Transient | Class::Suspend => self.stage <= Stage::Auth || matches!(self.class, Class::Suspend),
+                Class::Transient | Class::Suspend => {
+                    self.stage <= Stage::Auth || matches!(self.class, Class::Suspend)
+                }
                 Class::Permanent | Class::Sender | Class::Slow(_) | Class::Uncertain => false,
             },
             Scope::Message | Scope::Recipient => false,
@@ -101,9 +132,16 @@ fn scope_of(stage: Stage, class: Class, code: u16) -> Scope {
         Class::Suspend | Class::Slow(_) => Scope::Route,
         Class::Sender | Class::Uncertain => Scope::Message,
         Class::Transient | Class::Permanent => match stage {
-            Stage::Prepare | Stage::Resolve | Stage::Connect | Stage::Hello | Stage::Tls | Stage::Auth => Scope::Route,
+            Stage::Prepare
+            | Stage::Resolve
+            | Stage::Connect
+            | Stage::Hello
+            | Stage::Tls
+            | Stage::Auth => Scope::Route,
             // 421: the server closes down (RFC 5321 section 3.8), whatever we asked.
-            Stage::Mail | Stage::Rcpt | Stage::Data | Stage::FinalDot if code == 421 => Scope::Route,
+            Stage::Mail | Stage::Rcpt | Stage::Data | Stage::FinalDot if code == 421 => {
+                Scope::Route
+            }
             Stage::Mail | Stage::Data | Stage::FinalDot => Scope::Message,
             Stage::Rcpt => Scope::Recipient,
         },

@@ -12,6 +12,7 @@ pub use failure::Failure;
 
 /// A configured way out.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one a tenant, always behind an Arc")]
 pub enum Upstream {
     /// An SMTP server.
     Smtp(smtp::Settings),
@@ -50,7 +51,14 @@ impl Upstream {
         match self {
             Upstream::Smtp(settings) => {
                 let host = settings.host.to_ascii_lowercase();
-                ["smtp.office365.com", "smtp-legacy.office365.com", "smtp-mail.outlook.com", "smtp.gmail.com", "smtp.googlemail.com"].contains(&host.trim_end_matches('.'))
+                [
+                    "smtp.office365.com",
+                    "smtp-legacy.office365.com",
+                    "smtp-mail.outlook.com",
+                    "smtp.gmail.com",
+                    "smtp.googlemail.com",
+                ]
+                .contains(&host.trim_end_matches('.'))
             }
             Upstream::Capture(_) => false,
         }

@@ -11,7 +11,9 @@ pub struct Transcript {
 impl Transcript {
     /// One that records.
     pub fn recording() -> Self {
-        Self { lines: Some(Arc::default()) }
+        Self {
+            lines: Some(Arc::default()),
+        }
     }
 
     /// Whether it records.
@@ -22,13 +24,27 @@ impl Transcript {
     /// Adds a line with its mark: `C:`, `S:` or `--`.
     pub fn push(&self, mark: &str, text: &str) {
         if let Some(lines) = &self.lines {
-            let clean: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-            lines.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(format!("{mark} {clean}"));
+            let clean: String = text
+                .chars()
+                .map(|c| if c.is_control() { '?' } else { c })
+                .collect();
+            lines
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .push(format!("{mark} {clean}"));
         }
     }
 
     /// What was recorded.
     pub fn lines(&self) -> Vec<String> {
-        self.lines.as_ref().map(|lines| lines.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()).unwrap_or_default()
+        self.lines
+            .as_ref()
+            .map(|lines| {
+                lines
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner)
+                    .clone()
+            })
+            .unwrap_or_default()
     }
 }

@@ -71,15 +71,21 @@ impl SecretRef {
     /// Reads a secret that does not stand in the vault.
     pub(super) fn read(&self) -> Result<Secret, SecretError> {
         match self {
-            SecretRef::File(path) => read_file(path).map_err(|e| SecretError::File(path.display().to_string(), e.to_string())),
-            SecretRef::Env(name) => std::env::var(name).map(Secret::new).map_err(|_| SecretError::Env(name.clone())),
+            SecretRef::File(path) => read_file(path)
+                .map_err(|e| SecretError::File(path.display().to_string(), e.to_string())),
+            SecretRef::Env(name) => std::env::var(name)
+                .map(Secret::new)
+                .map_err(|_| SecretError::Env(name.clone())),
             SecretRef::Credential(name) => {
                 let unavailable = |why: String| SecretError::Credential(name.clone(), why);
                 if name.contains('/') {
                     return Err(unavailable("a credential's name has no slash".to_owned()));
                 }
-                let directory = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or_else(|| unavailable("not started by systemd with LoadCredential=".to_owned()))?;
-                read_file(&PathBuf::from(directory).join(name)).map_err(|e| unavailable(e.to_string()))
+                let directory = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or_else(|| {
+                    unavailable("not started by systemd with LoadCredential=".to_owned())
+                })?;
+                read_file(&PathBuf::from(directory).join(name))
+                    .map_err(|e| unavailable(e.to_string()))
             }
             SecretRef::Plain(secret) => Ok(secret.clone()),
             SecretRef::Vault(name) => Err(SecretError::NotInVault(name.clone())),

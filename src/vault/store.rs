@@ -34,7 +34,9 @@ pub enum KeySource {
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
     /// The key is missing while there are secrets sealed with it.
-    #[error("the vault's key {0} is missing, but {1} holds secrets sealed with it; bring the key back (it is not made anew: the secrets would be lost)")]
+    #[error(
+        "the vault's key {0} is missing, but {1} holds secrets sealed with it; bring the key back (it is not made anew: the secrets would be lost)"
+    )]
     KeyMissing(PathBuf, PathBuf),
     /// The key cannot be used.
     #[error("the vault's key cannot be used: {0}")]
@@ -43,7 +45,9 @@ pub enum VaultError {
     #[error("the vault {0} was sealed with another key; bring back the key that was used before")]
     WrongKey(PathBuf),
     /// One entry is damaged.
-    #[error("the secret {0} in the vault is damaged or was moved; set it again: postbote vault set {0}")]
+    #[error(
+        "the secret {0} in the vault is damaged or was moved; set it again: postbote vault set {0}"
+    )]
     Damaged(String),
     /// A file problem.
     #[error("the vault {0} cannot be used: {1}")]
@@ -84,16 +88,28 @@ impl Vault {
         let path = data_dir.join("vault.json");
         let key_bytes = match source {
             KeySource::Configured(reference) => {
-                let secret = reference.read_outside_vault().map_err(|e| VaultError::Key(e.to_string()))?;
+                let secret = reference
+                    .read_outside_vault()
+                    .map_err(|e| VaultError::Key(e.to_string()))?;
                 decode_key(secret.expose())?
             }
             KeySource::DataDirectory => data_directory_key(data_dir, &path)?,
         };
-        let key = RandomizedNonceKey::new(&AES_256_GCM_SIV, key_bytes.as_ref()).map_err(|_| VaultError::Key("it has not 32 octets".to_owned()))?;
-        let vault = Self { path, key, loaded: Mutex::new(Loaded { stamp: None, contents: Contents::default() }) };
+        let key = RandomizedNonceKey::new(&AES_256_GCM_SIV, key_bytes.as_ref())
+            .map_err(|_| VaultError::Key("it has not 32 octets".to_owned()))?;
+        let vault = Self {
+            path,
+            key,
+            loaded: Mutex::new(Loaded {
+                stamp: None,
+                contents: Contents::default(),
+            }),
+        };
         let contents = vault.read_file()?;
         if let Some(check) = &contents.check {
-            vault.unseal(CHECK_NAME, check).map_err(|_| VaultError::WrongKey(vault.path.clone()))?;
+            vault
+                .unseal(CHECK_NAME, check)
+                .map_err(|_| VaultError::WrongKey(vault.path.clone()))?;
         }
         Ok(vault)
     }
@@ -105,10 +121,16 @@ impl Vault {
 
     /// One secret.
     pub fn get(&self, name: &str) -> Result<Option<Secret>, VaultError> {
-        let mut loaded = self.loaded.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut loaded = self
+            .loaded
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let stamp = self.stamp();
         if loaded.stamp != stamp || stamp.is_none() {
-            *loaded = Loaded { stamp, contents: self.read_file()? };
+            *loaded = Loaded {
+                stamp,
+                contents: self.read_file()?,
+            };
         }
         match loaded.contents.secrets.get(name) {
             Some(entry) => self.unseal(name, &entry.sealed).map(Some),
@@ -118,16 +140,30 @@ impl Vault {
 
     /// Names with the time when they were set.
     pub fn list(&self) -> Result<Vec<(String, String)>, VaultError> {
-        Ok(self.read_file()?.secrets.into_iter().map(|(name, entry)| (name, entry.set)).collect())
+        Ok(self
+            .read_file()?
+            .secrets
+            .into_iter()
+            .map(|(name, entry)| (name, entry.set))
+            .collect())
     }
 
     /// Stores a secret; durable when it returns.
     pub fn set(&self, name: &str, secret: &Secret) -> Result<(), VaultError> {
-        let valid = !name.is_empty() && name.len() <= 100 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/@".contains(&b));
+        let valid = !name.is_empty()
+            && name.len() <= 100
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"._-/@".contains(&b));
         if !valid {
             return Err(VaultError::Name(name.to_owned()));
         }
-        let entry = Entry { sealed: self.seal(name, secret.expose())?, set: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string() };
+        let entry = Entry {
+            sealed: self.seal(name, secret.expose())?,
+            set: jiff::Timestamp::now()
+                .strftime("%Y-%m-%dT%H:%M:%SZ")
+                .to_string(),
+        };
         self.change(|contents| {
             contents.secrets.insert(name.to_owned(), entry);
             true
@@ -156,8 +192,15 @@ impl Vault {
     }
 
     fn lock(&self) -> Result<File, VaultError> {
-        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(self.path.with_extension("lock")).map_err(|e| self.file_error(e))?;
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).map_err(|e| self.file_error(e))?;
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(self.path.with_extension("lock"))
+            .map_err(|e| self.file_error(e))?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)
+            .map_err(|e| self.file_error(e))?;
         Ok(file)
     }
 
@@ -180,7 +223,10 @@ impl Vault {
 
     fn seal(&self, name: &str, value: &str) -> Result<String, VaultError> {
         let mut sealed = value.as_bytes().to_vec();
-        let nonce = self.key.seal_in_place_append_tag(Aad::from(binding(name)), &mut sealed).map_err(|_| VaultError::Key("sealing failed".to_owned()))?;
+        let nonce = self
+            .key
+            .seal_in_place_append_tag(Aad::from(binding(name)), &mut sealed)
+            .map_err(|_| VaultError::Key("sealing failed".to_owned()))?;
         let mut out = nonce.as_ref().to_vec();
         out.append(&mut sealed);
         Ok(BASE64.encode(out))
@@ -192,8 +238,13 @@ impl Vault {
         let (nonce, rest) = bytes.split_at_checked(NONCE_LENGTH).ok_or_else(damaged)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| damaged())?;
         let mut buffer = Zeroizing::new(rest.to_vec());
-        let plain = self.key.open_in_place(nonce, Aad::from(binding(name)), &mut buffer).map_err(|_| damaged())?;
-        String::from_utf8(plain.to_vec()).map(Secret::new).map_err(|_| damaged())
+        let plain = self
+            .key
+            .open_in_place(nonce, Aad::from(binding(name)), &mut buffer)
+            .map_err(|_| damaged())?;
+        String::from_utf8(plain.to_vec())
+            .map(Secret::new)
+            .map_err(|_| damaged())
     }
 }
 
@@ -203,22 +254,46 @@ fn binding(name: &str) -> Vec<u8> {
 }
 
 fn decode_key(text: &str) -> Result<Zeroizing<Vec<u8>>, VaultError> {
-    let bytes = BASE64.decode(text.trim()).map(Zeroizing::new).map_err(|_| VaultError::Key("it is not base64; make one: head -c 32 /dev/urandom | base64".to_owned()))?;
-    if bytes.len() == 32 { Ok(bytes) } else { Err(VaultError::Key(format!("it has {} octets instead of 32; make one: head -c 32 /dev/urandom | base64", bytes.len()))) }
+    let bytes = BASE64
+        .decode(text.trim())
+        .map(Zeroizing::new)
+        .map_err(|_| {
+            VaultError::Key(
+                "it is not base64; make one: head -c 32 /dev/urandom | base64".to_owned(),
+            )
+        })?;
+    if bytes.len() == 32 {
+        Ok(bytes)
+    } else {
+        Err(VaultError::Key(format!(
+            "it has {} octets instead of 32; make one: head -c 32 /dev/urandom | base64",
+            bytes.len()
+        )))
+    }
 }
 
 fn data_directory_key(data_dir: &Path, vault: &Path) -> Result<Zeroizing<Vec<u8>>, VaultError> {
     let path = data_dir.join("vault.key");
     let shown = |e: std::io::Error| VaultError::Key(format!("{}: {e}", path.display()));
     let no_follow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-    match OpenOptions::new().read(true).custom_flags(no_follow | rustix::fs::OFlags::NONBLOCK.bits().cast_signed()).open(&path) {
+    match OpenOptions::new()
+        .read(true)
+        .custom_flags(no_follow | rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
+        .open(&path)
+    {
         Ok(file) => {
             let metadata = file.metadata().map_err(shown)?;
             if !metadata.is_file() || metadata.len() > 1024 {
-                return Err(VaultError::Key(format!("{} is not a key file", path.display())));
+                return Err(VaultError::Key(format!(
+                    "{} is not a key file",
+                    path.display()
+                )));
             }
             if metadata.mode() & 0o077 != 0 {
-                return Err(VaultError::Key(format!("{0} may be read by others; run: chmod 600 {0}", path.display())));
+                return Err(VaultError::Key(format!(
+                    "{0} may be read by others; run: chmod 600 {0}",
+                    path.display()
+                )));
             }
             let mut text = Zeroizing::new(String::new());
             file.take(1024).read_to_string(&mut text).map_err(shown)?;
@@ -229,7 +304,8 @@ fn data_directory_key(data_dir: &Path, vault: &Path) -> Result<Zeroizing<Vec<u8>
                 return Err(VaultError::KeyMissing(path, vault.to_owned()));
             }
             let mut bytes = Zeroizing::new(vec![0u8; 32]);
-            aws_lc_rs::rand::fill(&mut bytes).map_err(|_| VaultError::Key("the machine gives no random numbers".to_owned()))?;
+            aws_lc_rs::rand::fill(&mut bytes)
+                .map_err(|_| VaultError::Key("the machine gives no random numbers".to_owned()))?;
             let text = Zeroizing::new(BASE64.encode(&*bytes) + "\n");
             write_durably(&path, text.as_bytes()).map_err(shown)?;
             Ok(bytes)
@@ -241,7 +317,12 @@ fn data_directory_key(data_dir: &Path, vault: &Path) -> Result<Zeroizing<Vec<u8>
 /// Replaces a file so that after a crash either the old or the new one is there, whole; mode 0600.
 pub fn write_durably(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let temporary = path.with_extension(format!("tmp{}", std::process::id()));
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&temporary, path)?;
@@ -263,10 +344,17 @@ mod tests {
     fn keeps_and_binds() {
         let dir = tempfile::tempdir().expect("tempdir");
         let vault = open(dir.path()).expect("open");
-        vault.set("a", &Secret::new("canary-one".into())).expect("set");
-        vault.set("b", &Secret::new("canary-two".into())).expect("set");
+        vault
+            .set("a", &Secret::new("canary-one".into()))
+            .expect("set");
+        vault
+            .set("b", &Secret::new("canary-two".into()))
+            .expect("set");
         let again = open(dir.path()).expect("open again");
-        assert_eq!(again.get("a").expect("get").expect("there").expose(), "canary-one");
+        assert_eq!(
+            again.get("a").expect("get").expect("there").expose(),
+            "canary-one"
+        );
         assert!(again.get("c").expect("get").is_none());
         let text = std::fs::read_to_string(vault.path()).expect("file");
         assert!(!text.contains("canary"));
@@ -277,16 +365,25 @@ mod tests {
         contents.secrets.insert("b".into(), a);
         std::fs::write(vault.path(), serde_json::to_vec(&contents).expect("json")).expect("write");
         assert!(matches!(again.get("a"), Err(VaultError::Damaged(_))));
-        assert!(matches!(vault.set("bad name\n", &Secret::new("x".into())), Err(VaultError::Name(_))));
+        assert!(matches!(
+            vault.set("bad name\n", &Secret::new("x".into())),
+            Err(VaultError::Name(_))
+        ));
     }
 
     #[test]
     fn never_makes_a_second_key() {
         let dir = tempfile::tempdir().expect("tempdir");
-        open(dir.path()).expect("open").set("a", &Secret::new("x".into())).expect("set");
+        open(dir.path())
+            .expect("open")
+            .set("a", &Secret::new("x".into()))
+            .expect("set");
         std::fs::remove_file(dir.path().join("vault.key")).expect("remove");
         assert!(matches!(open(dir.path()), Err(VaultError::KeyMissing(..))));
         let other = SecretRef::Plain(Secret::new(BASE64.encode([7u8; 32])));
-        assert!(matches!(Vault::open(dir.path(), &KeySource::Configured(other)), Err(VaultError::WrongKey(_))));
+        assert!(matches!(
+            Vault::open(dir.path(), &KeySource::Configured(other)),
+            Err(VaultError::WrongKey(_))
+        ));
     }
 }

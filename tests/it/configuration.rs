@@ -6,9 +6,14 @@ use crate::support::upstream::Upstream;
 
 #[test]
 fn all_problems_at_once_with_file_line_key_value_and_hint() {
-    let site = Site::new("[server]\nlanguage = \"fr\"\nmax_recipients = 0\nspool_limit = \"2 GB!\"\nhostnam = \"x\"\n[[listener]]\naddress = \"nonsense\"\n[retry]\nfirst = 60\n[tenants.ghost]\nsystem_relay = \"sometimes\"\n");
+    let site = Site::new(
+        "[server]\nlanguage = \"fr\"\nmax_recipients = 0\nspool_limit = \"2 GB!\"\nhostnam = \"x\"\n[[listener]]\naddress = \"nonsense\"\n[retry]\nfirst = 60\n[tenants.ghost]\nsystem_relay = \"sometimes\"\n",
+    );
     site.tenant("acme", "name = \"A\"\nemail = \"not an address\"\n[upstream]\nencryption = \"ssl\"\npassword = \"canary-password\"\nport = 70000\n[[user]]\nlogin = \"same\"\npassword = \"canary-two\"\n");
-    site.tenant("beta", "name = \"B\"\nemail = \"b@beta.example\"\n[[user]]\nlogin = \"same\"\npassword = 5\n");
+    site.tenant(
+        "beta",
+        "name = \"B\"\nemail = \"b@beta.example\"\n[[user]]\nlogin = \"same\"\npassword = 5\n",
+    );
     site.tenant("Bad Name", "name = \"x\"\n");
     let output = site.command(&["check"]);
     assert_eq!(output.status.code(), Some(78));
@@ -44,24 +49,49 @@ fn broken_files_never_panic() {
     for (name, text) in [
         ("syntax", "[server\nx = ="),
         ("empty key", "= 1"),
-        ("wrong table", "server = 1\nlistener = 2\ntenants = []\nsystem = \"x\"\n"),
+        (
+            "wrong table",
+            "server = 1\nlistener = 2\ntenants = []\nsystem = \"x\"\n",
+        ),
         ("binary", "\u{0}\u{1}\u{2}"),
         ("bomb", bomb.as_str()),
         ("duplicate", "[server]\n[server]\n"),
         ("negative", "[server]\nmax_recipients = -1\n"),
-        ("huge", "[server]\nmax_recipients = 99999999999999999999999\n"),
-        ("missing certificate", "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = \"implicit\"\ncertificate = \"nowhere.pem\"\nkey = \"nowhere.key\"\n"),
-        ("required relay", "[system]\nemail = \"a@b.example\"\nrequired = true\n"),
+        (
+            "huge",
+            "[server]\nmax_recipients = 99999999999999999999999\n",
+        ),
+        (
+            "missing certificate",
+            "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = \"implicit\"\ncertificate = \"nowhere.pem\"\nkey = \"nowhere.key\"\n",
+        ),
+        (
+            "required relay",
+            "[system]\nemail = \"a@b.example\"\nrequired = true\n",
+        ),
     ] {
         let site = Site::new(text);
         let output = site.command(&["check"]);
-        assert_eq!(output.status.code(), Some(78), "{name}: {}", String::from_utf8_lossy(&output.stderr));
-        assert!(String::from_utf8_lossy(&output.stdout).contains("error"), "{name}");
+        assert_eq!(
+            output.status.code(),
+            Some(78),
+            "{name}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert!(
+            String::from_utf8_lossy(&output.stdout).contains("error"),
+            "{name}"
+        );
     }
     let site = Site::new(&good);
     std::fs::write(site.config(), vec![b'#'; 2 << 20]).expect("write");
     assert_eq!(site.command(&["check"]).status.code(), Some(78));
-    assert_eq!(site.command(&["check", "--config", "/nonexistent/x.toml"]).status.code(), Some(78));
+    assert_eq!(
+        site.command(&["check", "--config", "/nonexistent/x.toml"])
+            .status
+            .code(),
+        Some(78)
+    );
     // An empty file is a valid configuration without listeners.
     let site = Site::new("");
     assert_eq!(site.command(&["check"]).status.code(), Some(0));
@@ -70,22 +100,50 @@ fn broken_files_never_panic() {
 #[test]
 fn a_broken_reload_changes_nothing_and_is_said_loudly() {
     let upstream = Upstream::start();
-    let site = Site::usual("[[listener]]\nname = \"fixed\"\naddress = \"127.0.0.1:0\"\ntenant = \"acme\"\n");
+    let site = Site::usual(
+        "[[listener]]\nname = \"fixed\"\naddress = \"127.0.0.1:0\"\ntenant = \"acme\"\n",
+    );
     site.smtp_tenant("acme", upstream.port, "");
     let server = site.start();
     site.tenant("acme", "name = \"A\"\nemail = 5\n");
     server.wait_log("event=reload-refused");
-    assert!(server.log().iter().any(|l| l.contains("event=config-problem") && l.contains("acme.toml:2")));
-    submit(server.port("fixed"), None, "a@b.example", &["x@else.example"], &text("as before"));
+    assert!(
+        server
+            .log()
+            .iter()
+            .any(|l| l.contains("event=config-problem") && l.contains("acme.toml:2"))
+    );
+    submit(
+        server.port("fixed"),
+        None,
+        "a@b.example",
+        &["x@else.example"],
+        &text("as before"),
+    );
     upstream.wait(1);
-    site.tenant("acme", &smtp_tenant("acme", upstream.port, "").replace("Tenant acme", "Renamed"));
+    site.tenant(
+        "acme",
+        &smtp_tenant("acme", upstream.port, "").replace("Tenant acme", "Renamed"),
+    );
     server.wait_log("event=reloaded");
-    submit(server.port("fixed"), None, "a@b.example", &["x@else.example"], &text("renamed"));
-    assert_eq!(upstream.wait(2)[1].header("From").as_deref(), Some("Renamed <office@acme.example>"));
+    submit(
+        server.port("fixed"),
+        None,
+        "a@b.example",
+        &["x@else.example"],
+        &text("renamed"),
+    );
+    assert_eq!(
+        upstream.wait(2)[1].header("From").as_deref(),
+        Some("Renamed <office@acme.example>")
+    );
     // A port that is taken: the old configuration stays as a whole.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
     let usual = std::fs::read_to_string(site.config()).expect("read");
-    site.operator(&format!("{usual}[[listener]]\naddress = \"{}\"\n", taken.local_addr().expect("address")));
+    site.operator(&format!(
+        "{usual}[[listener]]\naddress = \"{}\"\n",
+        taken.local_addr().expect("address")
+    ));
     server.wait_log_count("event=reload-refused", 2);
     site.operator(&usual);
     server.wait_log_count("event=reloaded", 2);
@@ -97,14 +155,27 @@ fn a_tenant_that_vanishes_keeps_its_mail() {
     let site = Site::usual("[[listener]]\nname = \"fixed\"\naddress = \"127.0.0.1:0\"\n");
     site.smtp_tenant("acme", upstream.port, "networks = [\"127.0.0.0/8\"]\n");
     let server = site.start();
-    submit(server.port("fixed"), None, "a@b.example", &["tempfail@else.example"], &text("orphan"));
+    submit(
+        server.port("fixed"),
+        None,
+        "a@b.example",
+        &["tempfail@else.example"],
+        &text("orphan"),
+    );
     server.wait_log("event=deferred");
     let file = site.path().join("tenants/acme.toml");
     let kept = std::fs::read_to_string(&file).expect("read");
     std::fs::remove_file(&file).expect("remove");
     server.wait_log("event=reloaded");
-    let list = crate::support::site::wait_for("held", || site.queue().into_iter().find(|m| m["state"] == "held"));
-    assert!(list["reason"].as_str().is_some_and(|r| r.contains("no longer configured")), "{list}");
+    let list = crate::support::site::wait_for("held", || {
+        site.queue().into_iter().find(|m| m["state"] == "held")
+    });
+    assert!(
+        list["reason"]
+            .as_str()
+            .is_some_and(|r| r.contains("no longer configured")),
+        "{list}"
+    );
     site.tenant("acme", &kept);
     server.wait_log_count("event=deferred", 2);
 }
@@ -113,14 +184,28 @@ fn a_tenant_that_vanishes_keeps_its_mail() {
 fn examples_and_the_demo_are_valid() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     let mut found = vec![root.join("postbote.toml")];
-    for entry in std::fs::read_dir(root.join("examples")).expect("examples").flatten() {
+    for entry in std::fs::read_dir(root.join("examples"))
+        .expect("examples")
+        .flatten()
+    {
         found.push(entry.path().join("postbote.toml"));
     }
     assert!(found.len() >= 4, "{found:?}");
     for file in found {
         let outcome = postbote::config::load(&file);
-        assert!(!outcome.has_errors(), "{}: {:?}", file.display(), outcome.problems);
-        assert!(outcome.config.is_some_and(|c| !c.directory.is_empty() && !c.listeners.is_empty()), "{}", file.display());
+        assert!(
+            !outcome.has_errors(),
+            "{}: {:?}",
+            file.display(),
+            outcome.problems
+        );
+        assert!(
+            outcome
+                .config
+                .is_some_and(|c| !c.directory.is_empty() && !c.listeners.is_empty()),
+            "{}",
+            file.display()
+        );
     }
 }
 
@@ -128,8 +213,12 @@ fn examples_and_the_demo_are_valid() {
 fn schemas_are_printed() {
     let site = Site::new("");
     for (which, key) in [("operator", "listener"), ("tenant", "upstream")] {
-        let schema: serde_json::Value = serde_json::from_str(&site.output(&["check", "--schema", which])).expect("json");
-        assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+        let schema: serde_json::Value =
+            serde_json::from_str(&site.output(&["check", "--schema", which])).expect("json");
+        assert_eq!(
+            schema["$schema"],
+            "https://json-schema.org/draft/2020-12/schema"
+        );
         assert!(schema["properties"][key].is_object());
         assert_eq!(schema["additionalProperties"], false);
     }

@@ -6,22 +6,41 @@ use crate::support::upstream::Upstream;
 
 /// One tenant behind one listener.
 fn site(port: u16, more: &str, tenant: &str) -> Site {
-    let site = Site::usual(&format!("[[listener]]\nname = \"fixed\"\naddress = \"127.0.0.1:0\"\ntenant = \"acme\"\n{more}"));
-    site.tenant("acme", &format!("{}{tenant}", crate::support::site::smtp_tenant("acme", port, "")));
+    let site = Site::usual(&format!(
+        "[[listener]]\nname = \"fixed\"\naddress = \"127.0.0.1:0\"\ntenant = \"acme\"\n{more}"
+    ));
+    site.tenant(
+        "acme",
+        &format!(
+            "{}{tenant}",
+            crate::support::site::smtp_tenant("acme", port, "")
+        ),
+    );
     site
 }
 
 fn send(server: &Server, to: &[&str], subject: &str) -> String {
-    submit(server.port("fixed"), None, "app@localhost", to, &text(subject))
+    submit(
+        server.port("fixed"),
+        None,
+        "app@localhost",
+        to,
+        &text(subject),
+    )
 }
 
 fn state_of(site: &Site, id: &str) -> String {
-    let shown: serde_json::Value = serde_json::from_str(&site.output(&["queue", "show", id, "--json"])).expect("json");
+    let shown: serde_json::Value =
+        serde_json::from_str(&site.output(&["queue", "show", id, "--json"])).expect("json");
     shown["state"].as_str().expect("state").to_owned()
 }
 
 fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("address").port()
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .expect("bind")
+        .local_addr()
+        .expect("address")
+        .port()
 }
 
 #[test]
@@ -35,38 +54,75 @@ fn an_outage_loses_nothing_and_keeps_the_order() {
     server.wait_log("event=route-failing");
     let waiting = site.queue();
     assert_eq!(waiting.len(), 10);
-    assert!(waiting.iter().all(|m| m["state"] == "deferred" && m["reason"].as_str().is_some_and(|r| r.contains("connect"))), "{waiting:?}");
+    assert!(
+        waiting.iter().all(|m| m["state"] == "deferred"
+            && m["reason"].as_str().is_some_and(|r| r.contains("connect"))),
+        "{waiting:?}"
+    );
     server.kill();
     let upstream = Upstream::on(port, &["PIPELINING"], None);
     let _server = site.start();
     let subjects: Vec<String> = upstream.wait(10).iter().map(|m| m.subject()).collect();
-    assert_eq!(subjects, (0..10).map(|n| format!("number {n}")).collect::<Vec<_>>());
+    assert_eq!(
+        subjects,
+        (0..10).map(|n| format!("number {n}")).collect::<Vec<_>>()
+    );
 }
 
 #[test]
 fn a_refused_login_suspends_and_a_corrected_password_releases() {
     let upstream = Upstream::with_login("acme", "right");
-    let site = site(upstream.port, "", "username = \"acme\"\npassword = { vault = \"acme\" }\n");
-    assert!(site.command_with(&["vault", "set", "acme"], b"wrong\n").status.success());
+    let site = site(
+        upstream.port,
+        "",
+        "username = \"acme\"\npassword = { vault = \"acme\" }\n",
+    );
+    assert!(
+        site.command_with(&["vault", "set", "acme"], b"wrong\n")
+            .status
+            .success()
+    );
     // Long intervals: what is released is released by the correction.
-    site.operator(&std::fs::read_to_string(site.config()).expect("read").replace("first = \"1s\"\nmaximum = \"1s\"", "first = \"1h\"\nmaximum = \"2h\""));
+    site.operator(
+        &std::fs::read_to_string(site.config())
+            .expect("read")
+            .replace(
+                "first = \"1s\"\nmaximum = \"1s\"",
+                "first = \"1h\"\nmaximum = \"2h\"",
+            ),
+    );
     let server = site.start();
     for n in 0..5 {
         send(&server, &["x@else.example"], &format!("number {n}"));
     }
     server.wait_log("event=route-suspended");
-    wait_for("all suspended", || (site.queue().iter().filter(|m| m["state"] == "suspended").count() == 5).then_some(()));
+    wait_for("all suspended", || {
+        (site
+            .queue()
+            .iter()
+            .filter(|m| m["state"] == "suspended")
+            .count()
+            == 5)
+            .then_some(())
+    });
     // A probe failed once; nothing hammers.
     assert!(upstream.logins() <= 2, "{} logins", upstream.logins());
     assert!(server.get("/readyz").0.contains("200"));
     assert!(server.get("/readyz").1.contains("suspended: own/acme"));
-    assert!(site.command_with(&["vault", "set", "acme"], b"right\n").status.success());
+    assert!(
+        site.command_with(&["vault", "set", "acme"], b"right\n")
+            .status
+            .success()
+    );
     let subjects: Vec<String> = upstream.wait(5).iter().map(|m| m.subject()).collect();
     assert_eq!(subjects[0], "number 0", "the oldest leads");
     wait_for("an empty queue", || site.queue().is_empty().then_some(()));
     server.wait_log("event=route-works-again");
     let log = server.log().join("\n");
-    assert!(!log.contains("wrong") && !log.contains("right"), "a password is in the log");
+    assert!(
+        !log.contains("wrong") && !log.contains("right"),
+        "a password is in the log"
+    );
 }
 
 #[test]
@@ -74,22 +130,51 @@ fn a_permanent_refusal_bounces_with_the_upstreams_words() {
     let upstream = Upstream::start();
     let site = site(upstream.port, "", "");
     let server = site.start();
-    let id = send(&server, &["reject@else.example", "good@else.example"], "half");
+    let id = send(
+        &server,
+        &["reject@else.example", "good@else.example"],
+        "half",
+    );
     let received = upstream.wait(2);
-    let bounce = received.iter().find(|m| m.mail_from.is_empty()).expect("a bounce");
+    let bounce = received
+        .iter()
+        .find(|m| m.mail_from.is_empty())
+        .expect("a bounce");
     assert_eq!(bounce.rcpts, ["office@acme.example"]);
     let content = bounce.text();
-    for piece in ["multipart/report; report-type=delivery-status", "Auto-Submitted: auto-replied", "Final-Recipient: rfc822; reject@else.example", "Action: failed", "Status: 5.1.1", "Diagnostic-Code: smtp; 550 5.1.1 no such user here", "Reporting-MTA: dns; postbote.test", "Subject: half"] {
+    for piece in [
+        "multipart/report; report-type=delivery-status",
+        "Auto-Submitted: auto-replied",
+        "Final-Recipient: rfc822; reject@else.example",
+        "Action: failed",
+        "Status: 5.1.1",
+        "Diagnostic-Code: smtp; 550 5.1.1 no such user here",
+        "Reporting-MTA: dns; postbote.test",
+        "Subject: half",
+    ] {
         assert!(content.contains(piece), "{piece} is not in {content}");
     }
-    assert!(!content.contains("good@else.example"), "other recipients are nobody's business");
-    let good = received.iter().find(|m| !m.mail_from.is_empty()).expect("the message");
+    assert!(
+        !content.contains("good@else.example"),
+        "other recipients are nobody's business"
+    );
+    let good = received
+        .iter()
+        .find(|m| !m.mail_from.is_empty())
+        .expect("the message");
     assert_eq!(good.rcpts, ["good@else.example"]);
     assert_eq!(state_of(&site, &id), "failed");
     // What failed can be tried again; what was taken is not sent twice.
     site.output(&["queue", "retry", "--state", "failed"]);
     server.wait_log_count("event=bounced to=reject@else.example", 2);
-    assert_eq!(upstream.received().iter().filter(|m| m.rcpts.contains(&"good@else.example".to_owned())).count(), 1);
+    assert_eq!(
+        upstream
+            .received()
+            .iter()
+            .filter(|m| m.rcpts.contains(&"good@else.example".to_owned()))
+            .count(),
+        1
+    );
 }
 
 #[test]
@@ -97,15 +182,34 @@ fn every_recipient_has_its_own_fate_even_over_a_restart() {
     let upstream = Upstream::start();
     let site = site(upstream.port, "", "");
     let server = site.start();
-    let id = send(&server, &["a@else.example", "reject@else.example", "c@else.example", "tempfail@else.example"], "mixed");
+    let id = send(
+        &server,
+        &[
+            "a@else.example",
+            "reject@else.example",
+            "c@else.example",
+            "tempfail@else.example",
+        ],
+        "mixed",
+    );
     server.wait_log("event=deferred to=tempfail@else.example");
     server.kill();
     let server = site.start();
     server.wait_log(&format!("id={id} event=deferred to=tempfail@else.example"));
-    let shown: serde_json::Value = serde_json::from_str(&site.output(&["queue", "show", &id, "--json"])).expect("json");
-    let states: Vec<&str> = shown["to"].as_array().expect("to").iter().filter_map(|r| r["state"].as_str()).collect();
+    let shown: serde_json::Value =
+        serde_json::from_str(&site.output(&["queue", "show", &id, "--json"])).expect("json");
+    let states: Vec<&str> = shown["to"]
+        .as_array()
+        .expect("to")
+        .iter()
+        .filter_map(|r| r["state"].as_str())
+        .collect();
     assert_eq!(states, ["sent", "bounced", "sent", "deferred"]);
-    let for_a = upstream.received().iter().filter(|m| m.rcpts.contains(&"a@else.example".to_owned())).count();
+    let for_a = upstream
+        .received()
+        .iter()
+        .filter(|m| m.rcpts.contains(&"a@else.example".to_owned()))
+        .count();
     assert_eq!(for_a, 1);
 }
 
@@ -116,14 +220,23 @@ fn a_lost_answer_is_uncertain() {
     let server = retrying.start();
     send(&server, &["drop-after-dot-1@else.example"], "retried");
     let received = upstream.wait(2);
-    assert_eq!(received[0].header("Message-ID"), received[1].header("Message-ID"));
+    assert_eq!(
+        received[0].header("Message-ID"),
+        received[1].header("Message-ID")
+    );
     drop(server);
 
     let holding = site(upstream.port, "", "");
-    holding.operator(&std::fs::read_to_string(holding.config()).expect("read").replace("maximum = \"1s\"", "maximum = \"1s\"\nuncertain = \"hold\""));
+    holding.operator(
+        &std::fs::read_to_string(holding.config())
+            .expect("read")
+            .replace("maximum = \"1s\"", "maximum = \"1s\"\nuncertain = \"hold\""),
+    );
     let server = holding.start();
     let id = send(&server, &["drop-after-dot-2@else.example"], "held");
-    wait_for("uncertain", || (state_of(&holding, &id) == "uncertain").then_some(()));
+    wait_for("uncertain", || {
+        (state_of(&holding, &id) == "uncertain").then_some(())
+    });
     assert_eq!(upstream.wait(3).len(), 3, "nothing more is tried");
     holding.output(&["queue", "retry", &id]);
     upstream.wait(4);
@@ -135,16 +248,27 @@ fn quotas_pause_and_refused_senders_fail_once() {
     let site = site(upstream.port, "", "");
     let server = site.start();
     let denied = send(&server, &["sendas@else.example"], "denied");
-    wait_for("failed", || (state_of(&site, &denied) == "failed").then_some(()));
+    wait_for("failed", || {
+        (state_of(&site, &denied) == "failed").then_some(())
+    });
     let bounce = upstream.wait(1).remove(0).text();
     assert!(bounce.contains("5.7.60"), "{bounce}");
     let paused = send(&server, &["quota@else.example"], "paused");
-    wait_for("deferred", || (state_of(&site, &paused) == "deferred").then_some(()));
-    let shown: serde_json::Value = serde_json::from_str(&site.output(&["queue", "show", &paused, "--json"])).expect("json");
+    wait_for("deferred", || {
+        (state_of(&site, &paused) == "deferred").then_some(())
+    });
+    let shown: serde_json::Value =
+        serde_json::from_str(&site.output(&["queue", "show", &paused, "--json"])).expect("json");
     assert_eq!(shown["attempts"], 0, "a quota does not count");
     let log = server.log();
-    assert!(log.iter().any(|l| l.contains("event=deferred") && l.contains("SubmissionQuotaExceeded")));
-    assert!(!log.iter().any(|l| l.contains(&paused) && l.contains("event=bounced")));
+    assert!(
+        log.iter()
+            .any(|l| l.contains("event=deferred") && l.contains("SubmissionQuotaExceeded"))
+    );
+    assert!(
+        !log.iter()
+            .any(|l| l.contains(&paused) && l.contains("event=bounced"))
+    );
 }
 
 #[test]
@@ -152,7 +276,11 @@ fn a_crash_between_taking_and_dot_repeats_nothing_lost() {
     let upstream = Upstream::start();
     let site = site(upstream.port, "", "");
     let server = site.start();
-    send(&server, &["drop-before-dot@else.example"], "broken before the dot");
+    send(
+        &server,
+        &["drop-before-dot@else.example"],
+        "broken before the dot",
+    );
     let received = upstream.wait(1);
     assert_eq!(received.len(), 1);
     server.wait_log("event=deferred");
@@ -162,49 +290,124 @@ fn a_crash_between_taking_and_dot_repeats_nothing_lost() {
 fn the_system_relay_helps_out_only_as_allowed() {
     let relay = Upstream::start();
     let dead = free_port();
-    let system = format!("[system]\nemail = \"noreply@provider.example\"\nname = \"Provider\"\n[system.upstream]\nhost = \"127.0.0.1\"\nport = {}\nencryption = \"none\"\n", relay.port);
-    let site = site(dead, &format!("{system}[tenants.acme]\nsystem_relay = \"on-failure\"\nfallback_after = \"1s\"\n[tenants.never]\nsystem_relay = \"never\"\n[tenants.bare]\nsystem_relay = \"when-unconfigured\"\n"), "");
-    site.smtp_tenant("never", dead, "[[user]]\nlogin = \"never\"\npassword = \"never-pw\"\n");
+    let system = format!(
+        "[system]\nemail = \"noreply@provider.example\"\nname = \"Provider\"\n[system.upstream]\nhost = \"127.0.0.1\"\nport = {}\nencryption = \"none\"\n",
+        relay.port
+    );
+    let site = site(
+        dead,
+        &format!(
+            "{system}[tenants.acme]\nsystem_relay = \"on-failure\"\nfallback_after = \"1s\"\n[tenants.never]\nsystem_relay = \"never\"\n[tenants.bare]\nsystem_relay = \"when-unconfigured\"\n"
+        ),
+        "",
+    );
+    site.smtp_tenant(
+        "never",
+        dead,
+        "[[user]]\nlogin = \"never\"\npassword = \"never-pw\"\n",
+    );
     site.tenant("bare", "name = \"Bare\"\nemail = \"office@bare.example\"\n[[user]]\nlogin = \"bare\"\npassword = \"bare-pw\"\n");
     let server = site.start();
     send(&server, &["x@else.example"], "fallback");
-    submit(server.port("in"), Some("never:never-pw"), "a@b.example", &["x@else.example"], &text("never"));
-    submit(server.port("in"), Some("bare:bare-pw"), "a@b.example", &["x@else.example"], &text("bare"));
+    submit(
+        server.port("in"),
+        Some("never:never-pw"),
+        "a@b.example",
+        &["x@else.example"],
+        &text("never"),
+    );
+    submit(
+        server.port("in"),
+        Some("bare:bare-pw"),
+        "a@b.example",
+        &["x@else.example"],
+        &text("bare"),
+    );
     let received = relay.wait(2);
-    let fallback = received.iter().find(|m| m.subject() == "fallback").expect("fallback");
+    let fallback = received
+        .iter()
+        .find(|m| m.subject() == "fallback")
+        .expect("fallback");
     assert_eq!(fallback.mail_from, "noreply@provider.example");
-    assert_eq!(fallback.header("From").as_deref(), Some("Provider <noreply@provider.example>"));
-    assert_eq!(fallback.header("Reply-To").as_deref(), Some("office@acme.example"));
-    assert!(fallback.header("X-Postbote-Route").is_some_and(|h| h.contains("system-relay") && h.contains("failing")));
+    assert_eq!(
+        fallback.header("From").as_deref(),
+        Some("Provider <noreply@provider.example>")
+    );
+    assert_eq!(
+        fallback.header("Reply-To").as_deref(),
+        Some("office@acme.example")
+    );
+    assert!(
+        fallback
+            .header("X-Postbote-Route")
+            .is_some_and(|h| h.contains("system-relay") && h.contains("failing"))
+    );
     server.wait_log("event=sent route=system-fallback");
-    let bare = received.iter().find(|m| m.subject() == "bare").expect("bare");
-    assert_eq!(bare.header("X-Postbote-Route").as_deref(), Some("system-relay"));
+    let bare = received
+        .iter()
+        .find(|m| m.subject() == "bare")
+        .expect("bare");
+    assert_eq!(
+        bare.header("X-Postbote-Route").as_deref(),
+        Some("system-relay")
+    );
     let waiting = site.queue();
-    assert!(waiting.len() == 1 && waiting[0]["tenant"] == "never", "{waiting:?}");
+    assert!(
+        waiting.len() == 1 && waiting[0]["tenant"] == "never",
+        "{waiting:?}"
+    );
 }
 
 #[test]
 fn a_rejection_is_never_taken_elsewhere() {
     let (own, relay) = (Upstream::start(), Upstream::start());
-    let system = format!("[system]\nemail = \"noreply@provider.example\"\n[system.upstream]\nhost = \"127.0.0.1\"\nport = {}\nencryption = \"none\"\n", relay.port);
-    let site = site(own.port, &format!("{system}[tenant_defaults]\nsystem_relay = \"on-failure\"\nfallback_after = \"0s\"\n"), "");
+    let system = format!(
+        "[system]\nemail = \"noreply@provider.example\"\n[system.upstream]\nhost = \"127.0.0.1\"\nport = {}\nencryption = \"none\"\n",
+        relay.port
+    );
+    let site = site(
+        own.port,
+        &format!(
+            "{system}[tenant_defaults]\nsystem_relay = \"on-failure\"\nfallback_after = \"0s\"\n"
+        ),
+        "",
+    );
     let server = site.start();
     send(&server, &["dot-reject@else.example"], "refused");
     send(&server, &["drop-after-dot@else.example"], "lost answer");
     server.wait_log("event=bounced to=dot-reject@else.example");
-    own.wait_until("the lost one twice", |r| r.iter().filter(|m| m.subject() == "lost answer").count() == 2);
-    assert!(relay.received().iter().all(|m| m.subject() != "refused" && m.subject() != "lost answer"), "{:?}", relay.received());
+    own.wait_until("the lost one twice", |r| {
+        r.iter().filter(|m| m.subject() == "lost answer").count() == 2
+    });
+    assert!(
+        relay
+            .received()
+            .iter()
+            .all(|m| m.subject() != "refused" && m.subject() != "lost answer"),
+        "{:?}",
+        relay.received()
+    );
 }
 
 #[test]
 fn giving_up_bounces_and_keeps_the_reason() {
     let upstream = Upstream::start();
     let site = site(upstream.port, "", "");
-    site.operator(&std::fs::read_to_string(site.config()).expect("read").replace("maximum = \"1s\"", "maximum = \"1s\"\ngive_up_after = \"3s\"\nwarn_after = \"0s\""));
+    site.operator(
+        &std::fs::read_to_string(site.config())
+            .expect("read")
+            .replace(
+                "maximum = \"1s\"",
+                "maximum = \"1s\"\ngive_up_after = \"3s\"\nwarn_after = \"0s\"",
+            ),
+    );
     let server = site.start();
     let id = send(&server, &["tempfail@else.example"], "too late");
     let bounce = upstream.wait(1).remove(0).text();
-    assert!(bounce.contains("Status: 4.4.7") || bounce.contains("Status: 5.4.7"), "{bounce}");
+    assert!(
+        bounce.contains("Status: 4.4.7") || bounce.contains("Status: 5.4.7"),
+        "{bounce}"
+    );
     assert_eq!(state_of(&site, &id), "failed");
     server.wait_log("event=bounced to=tempfail@else.example");
 }
@@ -217,7 +420,11 @@ fn many_bounces_become_a_digest() {
     let mut client = Client::connect(server.port("fixed"));
     client.expect("EHLO test", "250");
     for n in 0..40 {
-        let reply = client.message("a@b.example", &["reject@else.example"], &text(&format!("number {n}")));
+        let reply = client.message(
+            "a@b.example",
+            &["reject@else.example"],
+            &text(&format!("number {n}")),
+        );
         assert!(reply.starts_with("250"), "{reply}");
     }
     server.wait_log_count("event=bounced", 40);
@@ -228,7 +435,9 @@ fn many_bounces_become_a_digest() {
 #[test]
 fn relayed_answers_with_the_verdict() {
     let upstream = Upstream::start();
-    let site = Site::usual("[[listener]]\nname = \"direct\"\naddress = \"127.0.0.1:0\"\ntenant = \"acme\"\nanswer = \"relayed\"\nanswer_within = \"2s\"\n");
+    let site = Site::usual(
+        "[[listener]]\nname = \"direct\"\naddress = \"127.0.0.1:0\"\ntenant = \"acme\"\nanswer = \"relayed\"\nanswer_within = \"2s\"\n",
+    );
     site.smtp_tenant("acme", upstream.port, "");
     let server = site.start();
     let mut client = Client::connect(server.port("direct"));
@@ -243,7 +452,10 @@ fn relayed_answers_with_the_verdict() {
     assert!(reply.starts_with("250 2.0.0 OK: queued as"), "{reply}");
     upstream.hold(false);
     let received = upstream.wait(2);
-    assert!(received.iter().all(|m| !m.mail_from.is_empty()), "who was told gets no bounce");
+    assert!(
+        received.iter().all(|m| !m.mail_from.is_empty()),
+        "who was told gets no bounce"
+    );
 }
 
 #[test]
@@ -272,9 +484,16 @@ fn a_graceful_end_waits_for_running_deliveries() {
     let server = site.start();
     upstream.hold(true);
     send(&server, &["x@else.example"], "in flight");
-    wait_for("a connection", || (upstream.connections() > 0).then_some(()));
+    wait_for("a connection", || {
+        (upstream.connections() > 0).then_some(())
+    });
     let ending = std::thread::spawn(move || server.stop());
-    wait_for("no more connections taken", || site.command(&["queue", "list"]).status.success().then_some(()));
+    wait_for("no more connections taken", || {
+        site.command(&["queue", "list"])
+            .status
+            .success()
+            .then_some(())
+    });
     upstream.hold(false);
     let (code, log) = ending.join().expect("thread");
     assert_eq!(code, Some(0), "{log:?}");
@@ -297,11 +516,23 @@ fn a_repeat_after_a_lost_answer_is_taken_once() {
     client.raw(format!("{message}.\r\n").as_bytes());
     drop(client);
     let first = server.wait_log("event=accepted");
-    let again = submit(server.port("fixed"), None, "a@b.example", &["x@else.example"], &message);
+    let again = submit(
+        server.port("fixed"),
+        None,
+        "a@b.example",
+        &["x@else.example"],
+        &message,
+    );
     assert!(first.contains(&format!("id={again} ")), "{first} {again}");
     server.wait_log("event=duplicate");
     // After an answer that was read, the same again is a new message.
-    let other = submit(server.port("fixed"), None, "a@b.example", &["x@else.example"], &message);
+    let other = submit(
+        server.port("fixed"),
+        None,
+        "a@b.example",
+        &["x@else.example"],
+        &message,
+    );
     assert_ne!(other, again);
     assert_eq!(upstream.wait(2).len(), 2);
 }
@@ -310,16 +541,35 @@ fn a_repeat_after_a_lost_answer_is_taken_once() {
 fn operators_see_and_change_what_waits() {
     let site = site(free_port(), "", "");
     let server = site.start();
-    let ids: Vec<String> = (0..3).map(|n| send(&server, &["x@else.example"], &format!("number {n}"))).collect();
+    let ids: Vec<String> = (0..3)
+        .map(|n| send(&server, &["x@else.example"], &format!("number {n}")))
+        .collect();
     server.wait_log("event=route-failing");
     let list = site.queue();
-    for key in ["id", "tenant", "state", "from", "to", "reason", "attempts", "next", "accepted", "size"] {
+    for key in [
+        "id", "tenant", "state", "from", "to", "reason", "attempts", "next", "accepted", "size",
+    ] {
         assert!(list[0].get(key).is_some(), "{key}");
     }
-    wait_for("held", || site.command(&["queue", "hold", &ids[0]]).status.success().then_some(()));
+    wait_for("held", || {
+        site.command(&["queue", "hold", &ids[0]])
+            .status
+            .success()
+            .then_some(())
+    });
     assert_eq!(state_of(&site, &ids[0]), "held");
-    wait_for("removed", || site.command(&["queue", "remove", &ids[1]]).status.success().then_some(()));
-    wait_for("bounced", || site.command(&["queue", "bounce", &ids[2]]).status.success().then_some(()));
+    wait_for("removed", || {
+        site.command(&["queue", "remove", &ids[1]])
+            .status
+            .success()
+            .then_some(())
+    });
+    wait_for("bounced", || {
+        site.command(&["queue", "bounce", &ids[2]])
+            .status
+            .success()
+            .then_some(())
+    });
     assert_eq!(state_of(&site, &ids[2]), "failed");
     assert_eq!(state_of(&site, &ids[1]), "removed");
     drop(server);
@@ -328,8 +578,15 @@ fn operators_see_and_change_what_waits() {
     site.output(&["queue", "release", &ids[0]]);
     assert_eq!(state_of(&site, &ids[0]), "queued");
     let refused = site.command(&["queue", "remove"]);
-    assert_eq!(refused.status.code(), Some(64), "nothing is removed by accident");
-    assert_eq!(site.command(&["queue", "show", "nonsense"]).status.code(), Some(65));
+    assert_eq!(
+        refused.status.code(),
+        Some(64),
+        "nothing is removed by accident"
+    );
+    assert_eq!(
+        site.command(&["queue", "show", "nonsense"]).status.code(),
+        Some(65)
+    );
 }
 
 #[test]
@@ -340,7 +597,10 @@ fn pipelined_sessions_keep_their_order() {
     let mut client = Client::connect(server.port("fixed"));
     client.expect("EHLO test", "250");
     for n in 0..200 {
-        client.raw(format!("MAIL FROM:<a@b.example>\r\nRCPT TO:<x{n}@else.example>\r\nDATA\r\n").as_bytes());
+        client.raw(
+            format!("MAIL FROM:<a@b.example>\r\nRCPT TO:<x{n}@else.example>\r\nDATA\r\n")
+                .as_bytes(),
+        );
         assert!(client.reply().starts_with("250"));
         assert!(client.reply().starts_with("250"));
         assert!(client.reply().starts_with("354"));
@@ -348,6 +608,15 @@ fn pipelined_sessions_keep_their_order() {
         assert!(id_of(&client.reply()).len() == 16);
     }
     let received = upstream.wait(200);
-    assert!(received.iter().enumerate().all(|(n, m)| m.subject() == format!("number {n}")));
-    assert!(upstream.connections() <= 3, "{} connections for 200 messages", upstream.connections());
+    assert!(
+        received
+            .iter()
+            .enumerate()
+            .all(|(n, m)| m.subject() == format!("number {n}"))
+    );
+    assert!(
+        upstream.connections() <= 3,
+        "{} connections for 200 messages",
+        upstream.connections()
+    );
 }

@@ -14,7 +14,13 @@ fn two(a: &Upstream, b: &Upstream) -> Site {
     let site = Site::usual("");
     for (id, upstream) in [("acme", a), ("beta", b)] {
         let login = format!("username = \"{id}\"\npassword = \"up-{id}\"\n");
-        site.tenant(id, &format!("{}{login}", crate::support::site::smtp_tenant(id, upstream.port, &users(id))));
+        site.tenant(
+            id,
+            &format!(
+                "{}{login}",
+                crate::support::site::smtp_tenant(id, upstream.port, &users(id))
+            ),
+        );
     }
     site
 }
@@ -22,15 +28,25 @@ fn two(a: &Upstream, b: &Upstream) -> Site {
 fn check_all(received: &[Received], id: &str) {
     for message in received {
         assert_eq!(message.mail_from, format!("office@{id}.example"));
-        assert_eq!(message.header("From").as_deref(), Some(format!("Tenant {id} <office@{id}.example>").as_str()));
+        assert_eq!(
+            message.header("From").as_deref(),
+            Some(format!("Tenant {id} <office@{id}.example>").as_str())
+        );
         assert_eq!(message.login.as_deref(), Some(id));
-        assert!(message.subject().starts_with(id), "{} at {id}", message.subject());
+        assert!(
+            message.subject().starts_with(id),
+            "{} at {id}",
+            message.subject()
+        );
     }
 }
 
 #[test]
 fn none_crosses_over_under_refused_logins_restart_and_reload() {
-    let (a, b) = (Upstream::with_login("acme", "up-acme"), Upstream::with_login("beta", "up-beta"));
+    let (a, b) = (
+        Upstream::with_login("acme", "up-acme"),
+        Upstream::with_login("beta", "up-beta"),
+    );
     let site = two(&a, &b);
     let mut server = site.start();
     let mut sent = 0;
@@ -50,7 +66,11 @@ fn none_crosses_over_under_refused_logins_restart_and_reload() {
             for (id, client) in &mut clients {
                 // Each claims to be the other one.
                 let other = if *id == "acme" { "beta" } else { "acme" };
-                let reply = client.message(&format!("office@{other}.example"), &["x@else.example"], &text(&format!("{id} {round}-{n}")));
+                let reply = client.message(
+                    &format!("office@{other}.example"),
+                    &["x@else.example"],
+                    &text(&format!("{id} {round}-{n}")),
+                );
                 assert!(reply.starts_with("250"), "{reply}");
             }
             sent += 1;
@@ -86,10 +106,22 @@ fn a_hanging_upstream_delays_nobody_else() {
     let server = site.start();
     a.hold(true);
     for n in 0..20 {
-        submit(server.port("in"), Some("till@acme:secret-acme"), "x@y.example", &["x@else.example"], &text(&format!("acme {n}")));
+        submit(
+            server.port("in"),
+            Some("till@acme:secret-acme"),
+            "x@y.example",
+            &["x@else.example"],
+            &text(&format!("acme {n}")),
+        );
     }
     for n in 0..100 {
-        submit(server.port("in"), Some("till@beta:secret-beta"), "x@y.example", &["x@else.example"], &text(&format!("beta {n}")));
+        submit(
+            server.port("in"),
+            Some("till@beta:secret-beta"),
+            "x@y.example",
+            &["x@else.example"],
+            &text(&format!("beta {n}")),
+        );
     }
     // All of beta's arrive while not one of acme's is answered.
     assert_eq!(b.wait(100).len(), 100);
@@ -101,7 +133,9 @@ fn a_hanging_upstream_delays_nobody_else() {
 #[test]
 fn unknown_clients_are_nobodys() {
     let upstream = Upstream::start();
-    let site = Site::usual("[[listener]]\nname = \"open\"\naddress = \"127.0.0.1:0\"\nauth = \"none\"\n[[listener]]\nname = \"fixed\"\naddress = \"127.0.0.1:0\"\ntenant = \"acme\"\n");
+    let site = Site::usual(
+        "[[listener]]\nname = \"open\"\naddress = \"127.0.0.1:0\"\nauth = \"none\"\n[[listener]]\nname = \"fixed\"\naddress = \"127.0.0.1:0\"\ntenant = \"acme\"\n",
+    );
     site.smtp_tenant("acme", upstream.port, &users("acme"));
     let server = site.start();
     let mut client = Client::connect(server.port("in"));
@@ -116,6 +150,12 @@ fn unknown_clients_are_nobodys() {
     // A network of the tenant's own makes it known, the most specific one wins.
     site.tenant("beta", "name = \"Beta\"\nemail = \"b@beta.example\"\nnetworks = [\"127.0.0.0/8\"]\n[upstream]\nkind = \"capture\"\n");
     server.wait_log("event=reloaded");
-    submit(server.port("open"), None, "x@y.example", &["x@else.example"], &text("by network"));
+    submit(
+        server.port("open"),
+        None,
+        "x@y.example",
+        &["x@else.example"],
+        &text("by network"),
+    );
     server.wait_log("tenant=beta event=sent");
 }

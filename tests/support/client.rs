@@ -20,9 +20,13 @@ impl Client {
     /// Connects and reads nothing.
     pub fn silent(port: u16) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("connect");
-        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("timeout");
+        stream
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .expect("timeout");
         stream.set_nodelay(true).expect("nodelay");
-        Self { reader: BufReader::new(stream) }
+        Self {
+            reader: BufReader::new(stream),
+        }
     }
 
     pub fn raw(&mut self, bytes: &[u8]) {
@@ -58,7 +62,10 @@ impl Client {
     /// Sends a line whose reply must begin so.
     pub fn expect(&mut self, line: &str, reply: &str) -> String {
         let got = self.send(line);
-        assert!(got.starts_with(reply), "{line:?}: expected {reply}, got {got}");
+        assert!(
+            got.starts_with(reply),
+            "{line:?}: expected {reply}, got {got}"
+        );
         got
     }
 
@@ -71,7 +78,8 @@ impl Client {
     /// Logs in with PLAIN.
     pub fn login(&mut self, login: &str, password: &str) -> String {
         use base64::Engine as _;
-        let response = base64::engine::general_purpose::STANDARD.encode(format!("\0{login}\0{password}"));
+        let response =
+            base64::engine::general_purpose::STANDARD.encode(format!("\0{login}\0{password}"));
         self.send(&format!("AUTH PLAIN {response}"))
     }
 
@@ -89,14 +97,23 @@ impl Client {
         self.expect("DATA", "354");
         let stuffed = text.replace("\r\n.", "\r\n..");
         self.raw(stuffed.as_bytes());
-        self.raw(if text.ends_with("\r\n") { b".\r\n" } else { b"\r\n.\r\n" });
+        self.raw(if text.ends_with("\r\n") {
+            b".\r\n"
+        } else {
+            b"\r\n.\r\n"
+        });
         self.reply()
     }
 }
 
 /// The id in `250 … queued as ID`.
 pub fn id_of(reply: &str) -> String {
-    reply.rsplit("queued as ").next().unwrap_or_else(|| panic!("no id in {reply}")).trim().to_owned()
+    reply
+        .rsplit("queued as ")
+        .next()
+        .unwrap_or_else(|| panic!("no id in {reply}"))
+        .trim()
+        .to_owned()
 }
 
 /// Hands in one message over a fresh connection; gives its id. `login`: as `name:password`.
@@ -115,5 +132,7 @@ pub fn submit(port: u16, login: Option<&str>, from: &str, to: &[&str], text: &st
 
 /// A small message.
 pub fn text(subject: &str) -> String {
-    format!("From: app@localhost\r\nTo: somebody@else.example\r\nSubject: {subject}\r\n\r\nHello,\r\nthis is {subject}.\r\n")
+    format!(
+        "From: app@localhost\r\nTo: somebody@else.example\r\nSubject: {subject}\r\n\r\nHello,\r\nthis is {subject}.\r\n"
+    )
 }

@@ -86,7 +86,11 @@ impl Site {
     /// Standard output of a command that must succeed.
     pub fn output(&self, arguments: &[&str]) -> String {
         let output = self.command(arguments);
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).expect("utf-8")
     }
 
@@ -122,7 +126,9 @@ maximum = "1s"
 
 /// The text of a tenant's file.
 pub fn smtp_tenant(id: &str, port: u16, more: &str) -> String {
-    format!("name = \"Tenant {id}\"\nemail = \"office@{id}.example\"\n{more}\n[upstream]\nhost = \"127.0.0.1\"\nencryption = \"none\"\nport = {port}\n")
+    format!(
+        "name = \"Tenant {id}\"\nemail = \"office@{id}.example\"\n{more}\n[upstream]\nhost = \"127.0.0.1\"\nencryption = \"none\"\nport = {port}\n"
+    )
 }
 
 #[derive(Default)]
@@ -166,7 +172,11 @@ impl Server {
                 writer.lines.lock().expect("log").push(line);
                 writer.grown.notify_all();
             }
-            writer.lines.lock().expect("log").push("(end of log)".to_owned());
+            writer
+                .lines
+                .lock()
+                .expect("log")
+                .push("(end of log)".to_owned());
             writer.grown.notify_all();
         });
         Self { child, log }
@@ -198,7 +208,11 @@ impl Server {
             }
             let ended = lines.last().is_some_and(|l| l == "(end of log)");
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero() && !ended, "no {count} lines with {words:?} in:\n{}", lines.join("\n"));
+            assert!(
+                !left.is_zero() && !ended,
+                "no {count} lines with {words:?} in:\n{}",
+                lines.join("\n")
+            );
             lines = self.log.grown.wait_timeout(lines, left).expect("log").0;
         }
     }
@@ -210,22 +224,35 @@ impl Server {
     }
 
     pub fn port(&self, listener: &str) -> u16 {
-        self.address(listener).rsplit(':').next().expect("port").parse().expect("number")
+        self.address(listener)
+            .rsplit(':')
+            .next()
+            .expect("port")
+            .parse()
+            .expect("number")
     }
 
     /// An HTTP GET at the admin address: status line and body.
     pub fn get(&self, path: &str) -> (String, String) {
         use std::io::Read as _;
         let mut stream = std::net::TcpStream::connect(self.address("admin")).expect("connect");
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("write");
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        )
+        .expect("write");
         let mut text = String::new();
         stream.read_to_string(&mut text).expect("read");
         let (head, body) = text.split_once("\r\n\r\n").expect("head");
-        (head.lines().next().unwrap_or_default().to_owned(), body.to_owned())
+        (
+            head.lines().next().unwrap_or_default().to_owned(),
+            body.to_owned(),
+        )
     }
 
     fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).expect("pid")).expect("pid");
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).expect("pid"))
+            .expect("pid");
         rustix::process::kill_process(pid, signal).expect("signal");
     }
 

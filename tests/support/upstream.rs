@@ -51,7 +51,10 @@ impl Received {
                 }
             } else if found.is_some() {
                 break;
-            } else if line.len() > name.len() && line[..name.len()].eq_ignore_ascii_case(name) && line.as_bytes()[name.len()] == b':' {
+            } else if line.len() > name.len()
+                && line[..name.len()].eq_ignore_ascii_case(name)
+                && line.as_bytes()[name.len()] == b':'
+            {
                 found = Some(line[name.len() + 1..].trim().to_owned());
             }
         }
@@ -61,7 +64,12 @@ impl Received {
     pub fn count(&self, name: &str) -> usize {
         let text = self.text();
         let head = text.split("\r\n\r\n").next().unwrap_or("").to_owned();
-        head.split("\r\n").filter(|l| l.to_ascii_lowercase().starts_with(&format!("{}:", name.to_ascii_lowercase()))).count()
+        head.split("\r\n")
+            .filter(|l| {
+                l.to_ascii_lowercase()
+                    .starts_with(&format!("{}:", name.to_ascii_lowercase()))
+            })
+            .count()
     }
 
     pub fn subject(&self) -> String {
@@ -96,12 +104,25 @@ pub struct Upstream {
 
 impl Upstream {
     pub fn start() -> Self {
-        Self::with(&["PIPELINING", "8BITMIME", "SIZE 50000000", "DSN", "ENHANCEDSTATUSCODES", "SMTPUTF8"], None)
+        Self::with(
+            &[
+                "PIPELINING",
+                "8BITMIME",
+                "SIZE 50000000",
+                "DSN",
+                "ENHANCEDSTATUSCODES",
+                "SMTPUTF8",
+            ],
+            None,
+        )
     }
 
     /// Takes no mail without this login.
     pub fn with_login(user: &str, password: &str) -> Self {
-        Self::with(&["PIPELINING", "8BITMIME", "AUTH PLAIN LOGIN"], Some((user, password)))
+        Self::with(
+            &["PIPELINING", "8BITMIME", "AUTH PLAIN LOGIN"],
+            Some((user, password)),
+        )
     }
 
     pub fn with(capabilities: &[&str], auth: Option<(&str, &str)>) -> Self {
@@ -112,7 +133,10 @@ impl Upstream {
         let listener = TcpListener::bind(("127.0.0.1", port)).expect("bind");
         let port = listener.local_addr().expect("address").port();
         let shared = Arc::new(Shared {
-            state: Mutex::new(State { auth: auth.map(|(u, p)| (u.to_owned(), p.to_owned())), ..State::default() }),
+            state: Mutex::new(State {
+                auth: auth.map(|(u, p)| (u.to_owned(), p.to_owned())),
+                ..State::default()
+            }),
             grown: Condvar::new(),
             capabilities: capabilities.iter().map(|c| (*c).to_owned()).collect(),
             connections: AtomicUsize::new(0),
@@ -169,7 +193,9 @@ impl Upstream {
 
     /// Waits until so many messages were taken.
     pub fn wait(&self, count: usize) -> Vec<Received> {
-        self.wait_until(&format!("{count} messages"), |received| received.len() >= count)
+        self.wait_until(&format!("{count} messages"), |received| {
+            received.len() >= count
+        })
     }
 
     pub fn wait_until(&self, what: &str, condition: impl Fn(&[Received]) -> bool) -> Vec<Received> {
@@ -180,8 +206,17 @@ impl Upstream {
                 return state.received.clone();
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "{what}: only {} came", state.received.len());
-            state = self.shared.grown.wait_timeout(state, left).expect("state").0;
+            assert!(
+                !left.is_zero(),
+                "{what}: only {} came",
+                state.received.len()
+            );
+            state = self
+                .shared
+                .grown
+                .wait_timeout(state, left)
+                .expect("state")
+                .0;
         }
     }
 }
@@ -216,7 +251,11 @@ fn serve(stream: TcpStream, shared: &Shared, connection: usize) -> std::io::Resu
         }
         last_dot = None;
         let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-        let verb = line.split([' ', ':']).next().unwrap_or("").to_ascii_uppercase();
+        let verb = line
+            .split([' ', ':'])
+            .next()
+            .unwrap_or("")
+            .to_ascii_uppercase();
         match verb.as_str() {
             "EHLO" => {
                 let mut reply = "250-upstream.test".to_owned();
@@ -236,8 +275,12 @@ fn serve(stream: TcpStream, shared: &Shared, connection: usize) -> std::io::Resu
                 shared.logins.fetch_add(1, Ordering::SeqCst);
                 let wanted = shared.state.lock().expect("state").auth.clone();
                 let response = line.split(' ').nth(2).unwrap_or("");
-                let decoded = base64::engine::general_purpose::STANDARD.decode(response).unwrap_or_default();
-                let expected = wanted.as_ref().map(|(u, p)| format!("\0{u}\0{p}").into_bytes());
+                let decoded = base64::engine::general_purpose::STANDARD
+                    .decode(response)
+                    .unwrap_or_default();
+                let expected = wanted
+                    .as_ref()
+                    .map(|(u, p)| format!("\0{u}\0{p}").into_bytes());
                 if Some(decoded) == expected {
                     login = wanted.map(|(u, _)| u);
                     out.write_all(b"235 2.7.0 OK\r\n")?;
@@ -269,13 +312,26 @@ fn serve(stream: TcpStream, shared: &Shared, connection: usize) -> std::io::Resu
             "DATA" if rcpts.is_empty() => out.write_all(b"554 5.5.1 no valid recipients\r\n")?,
             "DATA" => {
                 if let Some(to) = rcpts.iter().find(|r| r.starts_with("drop-before-dot"))
-                    && shared.state.lock().expect("state").dropped.insert(to.clone())
+                    && shared
+                        .state
+                        .lock()
+                        .expect("state")
+                        .dropped
+                        .insert(to.clone())
                 {
                     return Ok(());
                 }
                 out.write_all(b"354 go ahead\r\n")?;
-                let Some(raw) = content(&mut reader) else { return Ok(()) };
-                let received = Received { mail_from: mail.take().unwrap_or_default(), rcpts: std::mem::take(&mut rcpts), raw, login: login.clone(), connection };
+                let Some(raw) = content(&mut reader) else {
+                    return Ok(());
+                };
+                let received = Received {
+                    mail_from: mail.take().unwrap_or_default(),
+                    rcpts: std::mem::take(&mut rcpts),
+                    raw,
+                    login: login.clone(),
+                    connection,
+                };
                 match verdict(shared, received) {
                     Some(reply) => {
                         out.write_all(format!("{reply}\r\n").as_bytes())?;
@@ -306,13 +362,23 @@ fn verdict(shared: &Shared, received: Received) -> Option<String> {
         return Some("554 5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException; Failed to process message".to_owned());
     }
     if has("sendas") {
-        return Some("550 5.7.60 SMTP; Client does not have permissions to send as this sender".to_owned());
+        return Some(
+            "550 5.7.60 SMTP; Client does not have permissions to send as this sender".to_owned(),
+        );
     }
     let mut state = shared.state.lock().expect("state");
-    let drop_after = received.rcpts.iter().find(|r| r.starts_with("drop-after-dot")).cloned();
+    let drop_after = received
+        .rcpts
+        .iter()
+        .find(|r| r.starts_with("drop-after-dot"))
+        .cloned();
     let hang = has("hang");
     while (hang || shared.hold.load(Ordering::SeqCst)) && !shared.stop.load(Ordering::SeqCst) {
-        state = shared.grown.wait_timeout(state, Duration::from_secs(1)).expect("state").0;
+        state = shared
+            .grown
+            .wait_timeout(state, Duration::from_secs(1))
+            .expect("state")
+            .0;
     }
     let number = state.received.len();
     state.received.push(received);
@@ -333,7 +399,10 @@ fn content(reader: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
         if reader.read_until(b'\n', &mut line).ok()? == 0 || !line.ends_with(b"\n") {
             return None;
         }
-        assert!(line.ends_with(b"\r\n"), "a bare LF reached the upstream: {line:?}");
+        assert!(
+            line.ends_with(b"\r\n"),
+            "a bare LF reached the upstream: {line:?}"
+        );
         if line == b".\r\n" {
             return Some(raw);
         }

@@ -75,7 +75,14 @@ impl Connection {
     /// Opens a conversation.
     pub async fn open(settings: &Settings, context: &Context) -> Result<Self, Failure> {
         let stream = connect(settings, context).await?;
-        let address = stream.peer_addr().map_err(|e| Failure::of_cause(Cause::ConnectionLost, Stage::Connect, &settings.host, e.to_string()))?;
+        let address = stream.peer_addr().map_err(|e| {
+            Failure::of_cause(
+                Cause::ConnectionLost,
+                Stage::Connect,
+                &settings.host,
+                e.to_string(),
+            )
+        })?;
         let mut connection = Self {
             stream: Stream::Plain(stream),
             buffer: Vec::new(),
@@ -123,13 +130,21 @@ impl Connection {
         let reply = match self.reply(Stage::Hello, self.timeouts.greeting).await {
             Ok(reply) => reply,
             Err(failure) if failure.meaning == Cause::Timeout.meaning() => {
-                let cause = if settings.port == 465 && settings.encryption != Encryption::Tls { Cause::TlsOnPlainPort } else { Cause::GreetingTimeout };
+                let cause = if settings.port == 465 && settings.encryption != Encryption::Tls {
+                    Cause::TlsOnPlainPort
+                } else {
+                    Cause::GreetingTimeout
+                };
                 return Err(self.failure(cause, Stage::Hello, "no greeting"));
             }
             Err(failure) => return Err(failure),
         };
         if !context.instance.is_empty() && reply.text().contains(&context.instance) {
-            return Err(self.failure(Cause::OwnAddress, Stage::Hello, "the upstream is this very Postbote"));
+            return Err(self.failure(
+                Cause::OwnAddress,
+                Stage::Hello,
+                "the upstream is this very Postbote",
+            ));
         }
         if reply.code != 220 {
             return Err(self.refused(Stage::Hello, reply));
@@ -139,7 +154,9 @@ impl Connection {
 
     async fn ehlo(&mut self, settings: &Settings, context: &Context) -> Result<(), Failure> {
         let name = settings.helo.as_deref().unwrap_or(&context.hostname);
-        let reply = self.command(&format!("EHLO {name}"), Stage::Hello, self.timeouts.command).await?;
+        let reply = self
+            .command(&format!("EHLO {name}"), Stage::Hello, self.timeouts.command)
+            .await?;
         if reply.is_success() {
             self.capabilities = Capabilities::parse(&reply.lines);
             return Ok(());
@@ -147,24 +164,44 @@ impl Connection {
         if !matches!(reply.code, 500..=504 | 550) {
             return Err(self.refused(Stage::Hello, reply));
         }
-        let reply = self.command(&format!("HELO {name}"), Stage::Hello, self.timeouts.command).await?;
+        let reply = self
+            .command(&format!("HELO {name}"), Stage::Hello, self.timeouts.command)
+            .await?;
         self.capabilities = Capabilities::default();
-        if reply.is_success() { Ok(()) } else { Err(self.refused(Stage::Hello, reply)) }
+        if reply.is_success() {
+            Ok(())
+        } else {
+            Err(self.refused(Stage::Hello, reply))
+        }
     }
 
     async fn starttls(mut self, settings: &Settings, context: &Context) -> Result<Self, Failure> {
         if !self.capabilities.starttls {
-            return Err(self.failure(Cause::StarttlsMissing, Stage::Tls, "the server does not offer STARTTLS"));
+            return Err(self.failure(
+                Cause::StarttlsMissing,
+                Stage::Tls,
+                "the server does not offer STARTTLS",
+            ));
         }
-        let reply = self.command("STARTTLS", Stage::Tls, self.timeouts.command).await?;
+        let reply = self
+            .command("STARTTLS", Stage::Tls, self.timeouts.command)
+            .await?;
         if reply.code != 220 {
-            let mut failure = self.failure(Cause::StarttlsRefused, Stage::Tls, format!("STARTTLS was answered {reply}"));
+            let mut failure = self.failure(
+                Cause::StarttlsRefused,
+                Stage::Tls,
+                format!("STARTTLS was answered {reply}"),
+            );
             failure.reply = Some(reply);
             return Err(failure);
         }
         // Bytes behind the 220 came in clear and must never be read as if they were encrypted.
         if self.start < self.buffer.len() || !self.parser.is_idle() {
-            return Err(self.failure(Cause::StarttlsInjection, Stage::Tls, "bytes followed the answer to STARTTLS in clear text"));
+            return Err(self.failure(
+                Cause::StarttlsInjection,
+                Stage::Tls,
+                "bytes followed the answer to STARTTLS in clear text",
+            ));
         }
         self.handshake(settings, context).await
     }
@@ -174,37 +211,83 @@ impl Connection {
             Some(config) => Arc::clone(config),
             None => {
                 let built = tls::client_config(settings, &context.roots, &context.secrets);
-                let config = built.map_err(|e| self.failure(Cause::ClientCertificateUnusable, Stage::Tls, e.to_string()))?;
+                let config = built.map_err(|e| {
+                    self.failure(Cause::ClientCertificateUnusable, Stage::Tls, e.to_string())
+                })?;
                 Arc::clone(settings.tls_cache.get_or_init(|| Arc::new(config)))
             }
         };
-        let name = ServerName::try_from(settings.host.clone()).map_err(|e| self.failure(Cause::CertificateWrongName, Stage::Tls, e.to_string()))?;
+        let name = ServerName::try_from(settings.host.clone())
+            .map_err(|e| self.failure(Cause::CertificateWrongName, Stage::Tls, e.to_string()))?;
         let Stream::Plain(socket) = self.stream else {
-            return Err(Failure::of_cause(Cause::TlsHandshake, Stage::Tls, &self.relay, "TLS is already there"));
+            return Err(Failure::of_cause(
+                Cause::TlsHandshake,
+                Stage::Tls,
+                &self.relay,
+                "TLS is already there",
+            ));
         };
-        let outcome = timeout(self.timeouts.handshake, TlsConnector::from(config).connect(name, socket)).await;
+        let outcome = timeout(
+            self.timeouts.handshake,
+            TlsConnector::from(config).connect(name, socket),
+        )
+        .await;
         let relay = self.relay.clone();
         let stream = match outcome {
-            Err(_) => return Err(Failure::of_cause(Cause::TlsHandshake, Stage::Tls, &relay, "the TLS handshake took too long")),
-            Ok(Err(error)) => return Err(Failure::of_cause(tls::cause_of(&error), Stage::Tls, &relay, format!("TLS: {error}"))),
+            Err(_) => {
+                return Err(Failure::of_cause(
+                    Cause::TlsHandshake,
+                    Stage::Tls,
+                    &relay,
+                    "the TLS handshake took too long",
+                ));
+            }
+            Ok(Err(error)) => {
+                return Err(Failure::of_cause(
+                    tls::cause_of(&error),
+                    Stage::Tls,
+                    &relay,
+                    format!("TLS: {error}"),
+                ));
+            }
             Ok(Ok(stream)) => stream,
         };
         let session = stream.get_ref().1;
-        self.server_key = session.peer_certificates().and_then(|chain| chain.first()).map(tls::key_hash);
-        self.transcript.push("--", &format!("TLS {:?} {:?}", session.protocol_version(), session.negotiated_cipher_suite().map(|s| s.suite())));
+        self.server_key = session
+            .peer_certificates()
+            .and_then(|chain| chain.first())
+            .map(tls::key_hash);
+        self.transcript.push(
+            "--",
+            &format!(
+                "TLS {:?} {:?}",
+                session.protocol_version(),
+                session.negotiated_cipher_suite().map(|s| s.suite())
+            ),
+        );
         self.stream = Stream::Tls(Box::new(stream));
         Ok(self)
     }
 
     /// Sends one command and reads its reply.
-    pub(super) async fn command(&mut self, line: &str, stage: Stage, limit: Duration) -> Result<Reply, Failure> {
+    pub(super) async fn command(
+        &mut self,
+        line: &str,
+        stage: Stage,
+        limit: Duration,
+    ) -> Result<Reply, Failure> {
         self.transcript.push("C:", line);
         self.write(format!("{line}\r\n").as_bytes(), stage).await?;
         self.reply(stage, limit).await
     }
 
     /// Sends a line that must not be shown.
-    pub(super) async fn secret_line(&mut self, line: &str, shown: &str, stage: Stage) -> Result<Reply, Failure> {
+    pub(super) async fn secret_line(
+        &mut self,
+        line: &str,
+        shown: &str,
+        stage: Stage,
+    ) -> Result<Reply, Failure> {
         self.transcript.push("C:", shown);
         let bytes = Zeroizing::new(format!("{line}\r\n"));
         self.write(bytes.as_bytes(), stage).await?;
@@ -216,14 +299,26 @@ impl Connection {
         let limit = self.timeouts.transfer;
         for chunk in bytes.chunks(256 * 1024) {
             match timeout(limit, self.stream.write_all(chunk)).await {
-                Err(_) => return Err(self.failure(Cause::Timeout, stage, "the server does not read")),
-                Ok(Err(error)) => return Err(self.failure(Cause::ConnectionLost, stage, format!("connection lost while sending ({error})"))),
+                Err(_) => {
+                    return Err(self.failure(Cause::Timeout, stage, "the server does not read"));
+                }
+                Ok(Err(error)) => {
+                    return Err(self.failure(
+                        Cause::ConnectionLost,
+                        stage,
+                        format!("connection lost while sending ({error})"),
+                    ));
+                }
                 Ok(Ok(())) => {}
             }
         }
         match timeout(limit, self.stream.flush()).await {
             Err(_) => Err(self.failure(Cause::Timeout, stage, "the server does not read")),
-            Ok(Err(error)) => Err(self.failure(Cause::ConnectionLost, stage, format!("connection lost while sending ({error})"))),
+            Ok(Err(error)) => Err(self.failure(
+                Cause::ConnectionLost,
+                stage,
+                format!("connection lost while sending ({error})"),
+            )),
             Ok(Ok(())) => Ok(()),
         }
     }
@@ -232,7 +327,11 @@ impl Connection {
     pub(super) async fn reply(&mut self, stage: Stage, limit: Duration) -> Result<Reply, Failure> {
         match timeout(limit, self.read_reply(stage)).await {
             Ok(result) => result,
-            Err(_) => Err(self.failure(Cause::Timeout, stage, format!("no answer within {} s", limit.as_secs()))),
+            Err(_) => Err(self.failure(
+                Cause::Timeout,
+                stage,
+                format!("no answer within {} s", limit.as_secs()),
+            )),
         }
     }
 
@@ -255,9 +354,21 @@ impl Connection {
             self.start = 0;
             let mut chunk = [0u8; 4096];
             match self.stream.read(&mut chunk).await {
-                Ok(0) => return Err(self.failure(Cause::ConnectionLost, stage, "the server closed the connection")),
+                Ok(0) => {
+                    return Err(self.failure(
+                        Cause::ConnectionLost,
+                        stage,
+                        "the server closed the connection",
+                    ));
+                }
                 Ok(n) => self.buffer.extend_from_slice(&chunk[..n]),
-                Err(error) => return Err(self.failure(Cause::ConnectionLost, stage, format!("connection lost ({error})"))),
+                Err(error) => {
+                    return Err(self.failure(
+                        Cause::ConnectionLost,
+                        stage,
+                        format!("connection lost ({error})"),
+                    ));
+                }
             }
         }
     }
@@ -266,10 +377,22 @@ impl Connection {
         let shown: Vec<u8> = self.buffer.iter().take(60).copied().collect();
         // 0x15 and 0x16: TLS alert and handshake records.
         if stage == Stage::Hello && matches!(self.buffer.first(), Some(0x15 | 0x16)) {
-            return self.failure(Cause::TlsOnPlainPort, stage, "the port speaks TLS from the first byte");
+            return self.failure(
+                Cause::TlsOnPlainPort,
+                stage,
+                "the port speaks TLS from the first byte",
+            );
         }
-        let cause = if stage == Stage::Hello { Cause::NotSmtp } else { Cause::ProtocolError };
-        self.failure(cause, stage, format!("{error}: {:?}", crate::smtp::reply::clean(&shown)))
+        let cause = if stage == Stage::Hello {
+            Cause::NotSmtp
+        } else {
+            Cause::ProtocolError
+        };
+        self.failure(
+            cause,
+            stage,
+            format!("{error}: {:?}", crate::smtp::reply::clean(&shown)),
+        )
     }
 
     /// Takes our own secrets out of what the server says: some repeat the AUTH line.
@@ -296,7 +419,10 @@ impl Connection {
         let waker = std::task::Waker::noop();
         let mut cx = std::task::Context::from_waker(waker);
         let pin = std::pin::Pin::new(&mut self.stream);
-        !matches!(tokio::io::AsyncRead::poll_read(pin, &mut cx, &mut buffer), std::task::Poll::Pending)
+        !matches!(
+            tokio::io::AsyncRead::poll_read(pin, &mut cx, &mut buffer),
+            std::task::Poll::Pending
+        )
     }
 
     /// Ends the conversation politely, not waiting long.
@@ -311,25 +437,53 @@ impl Connection {
 
 async fn connect(settings: &Settings, context: &Context) -> Result<TcpStream, Failure> {
     let relay = format!("{}:{}", settings.host, settings.port);
-    let failure = |cause: Cause, stage: Stage, detail: String| Failure::of_cause(cause, stage, &relay, detail);
-    context.transcript.push("--", &format!("connecting to {relay}"));
-    let lookup = timeout(context.timeouts.resolve, tokio::net::lookup_host((settings.host.as_str(), settings.port))).await;
+    let failure = |cause: Cause, stage: Stage, detail: String| {
+        Failure::of_cause(cause, stage, &relay, detail)
+    };
+    context
+        .transcript
+        .push("--", &format!("connecting to {relay}"));
+    let lookup = timeout(
+        context.timeouts.resolve,
+        tokio::net::lookup_host((settings.host.as_str(), settings.port)),
+    )
+    .await;
     let addresses: Vec<SocketAddr> = match lookup {
-        Err(_) => return Err(failure(Cause::NameLookupFailed, Stage::Resolve, "the name service does not answer".to_owned())),
+        Err(_) => {
+            return Err(failure(
+                Cause::NameLookupFailed,
+                Stage::Resolve,
+                "the name service does not answer".to_owned(),
+            ));
+        }
         Ok(Err(error)) => {
             let text = error.to_string();
             let unknown = text.contains("not known") || text.contains("No address associated");
-            let cause = if unknown { Cause::NameNotFound } else { Cause::NameLookupFailed };
-            return Err(failure(cause, Stage::Resolve, format!("the name {} cannot be resolved: {text}", settings.host)));
+            let cause = if unknown {
+                Cause::NameNotFound
+            } else {
+                Cause::NameLookupFailed
+            };
+            return Err(failure(
+                cause,
+                Stage::Resolve,
+                format!("the name {} cannot be resolved: {text}", settings.host),
+            ));
         }
         Ok(Ok(found)) => found.take(ADDRESSES_LIMIT).collect(),
     };
-    let mut last = failure(Cause::NameNotFound, Stage::Resolve, format!("the name {} has no address", settings.host));
+    let mut last = failure(
+        Cause::NameNotFound,
+        Stage::Resolve,
+        format!("the name {} has no address", settings.host),
+    );
     for address in addresses {
         match timeout(context.timeouts.connect, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 let _ = stream.set_nodelay(true);
-                context.transcript.push("--", &format!("connected to {address}"));
+                context
+                    .transcript
+                    .push("--", &format!("connected to {address}"));
                 return Ok(stream);
             }
             Ok(Err(error)) => {
@@ -338,9 +492,19 @@ async fn connect(settings: &Settings, context: &Context) -> Result<TcpStream, Fa
                     std::io::ErrorKind::TimedOut => Cause::ConnectTimeout,
                     _ => Cause::ConnectUnreachable,
                 };
-                last = failure(cause, Stage::Connect, format!("connect to {address}: {error}"));
+                last = failure(
+                    cause,
+                    Stage::Connect,
+                    format!("connect to {address}: {error}"),
+                );
             }
-            Err(_) => last = failure(Cause::ConnectTimeout, Stage::Connect, format!("connect to {address}: no answer")),
+            Err(_) => {
+                last = failure(
+                    Cause::ConnectTimeout,
+                    Stage::Connect,
+                    format!("connect to {address}: no answer"),
+                )
+            }
         }
         context.transcript.push("--", &last.detail);
     }

@@ -44,27 +44,60 @@ impl Connection {
         self.sent += 1;
         self.last_used = Instant::now();
         match outcome {
-            Ok((results, reusable)) => Sent { results, reusable, untouched: false },
+            Ok((results, reusable)) => Sent {
+                results,
+                reusable,
+                untouched: false,
+            },
             Err(failure) => {
-                let untouched = replies == 0 && (failure.reply.is_none() || failure.reply.as_ref().is_some_and(|r| r.code == 421));
-                let results = prepared.recipients().iter().map(|r| RecipientResult { index: r.index, result: Err(failure.clone()) }).collect();
-                Sent { results, reusable: false, untouched }
+                let untouched = replies == 0
+                    && (failure.reply.is_none()
+                        || failure.reply.as_ref().is_some_and(|r| r.code == 421));
+                let results = prepared
+                    .recipients()
+                    .iter()
+                    .map(|r| RecipientResult {
+                        index: r.index,
+                        result: Err(failure.clone()),
+                    })
+                    .collect();
+                Sent {
+                    results,
+                    reusable: false,
+                    untouched,
+                }
             }
         }
     }
 
-    async fn transaction(&mut self, prepared: &Prepared, hook: &dyn DotHook, replies: &mut usize) -> Result<(Vec<RecipientResult>, bool), Failure> {
+    async fn transaction(
+        &mut self,
+        prepared: &Prepared,
+        hook: &dyn DotHook,
+        replies: &mut usize,
+    ) -> Result<(Vec<RecipientResult>, bool), Failure> {
         let mut commands = vec![(Stage::Mail, self.mail_command(prepared))];
-        commands.extend(prepared.recipients().iter().map(|r| (Stage::Rcpt, self.rcpt_command(r))));
+        commands.extend(
+            prepared
+                .recipients()
+                .iter()
+                .map(|r| (Stage::Rcpt, self.rcpt_command(r))),
+        );
         commands.push((Stage::Data, "DATA".to_owned()));
-        let group = if self.capabilities.pipelining { PIPELINE_LIMIT } else { 1 };
+        let group = if self.capabilities.pipelining {
+            PIPELINE_LIMIT
+        } else {
+            1
+        };
 
         let mut mail_refused: Option<Failure> = None;
-        let mut recipients: Vec<Result<Reply, Failure>> = Vec::with_capacity(prepared.recipients().len());
+        let mut recipients: Vec<Result<Reply, Failure>> =
+            Vec::with_capacity(prepared.recipients().len());
         let mut data: Option<Reply> = None;
         for chunk in commands.chunks(group) {
             // Without pipelining there is no need to ask for DATA once nobody is left.
-            let hopeless = mail_refused.is_some() || (chunk[0].0 == Stage::Data && recipients.iter().all(Result::is_err));
+            let hopeless = mail_refused.is_some()
+                || (chunk[0].0 == Stage::Data && recipients.iter().all(Result::is_err));
             if hopeless && group == 1 {
                 break;
             }
@@ -76,14 +109,20 @@ impl Connection {
             }
             self.write(wire.as_bytes(), chunk[0].0).await?;
             for (stage, _) in chunk {
-                let limit = if *stage == Stage::Data { self.timeouts.data } else { self.timeouts.command };
+                let limit = if *stage == Stage::Data {
+                    self.timeouts.data
+                } else {
+                    self.timeouts.command
+                };
                 let reply = self.reply(*stage, limit).await?;
                 if reply.code == 421 {
                     return Err(self.refused(*stage, reply));
                 }
                 *replies += 1;
                 match stage {
-                    Stage::Mail if !reply.is_success() => mail_refused = Some(self.strange(*stage, reply)),
+                    Stage::Mail if !reply.is_success() => {
+                        mail_refused = Some(self.strange(*stage, reply))
+                    }
                     Stage::Rcpt if mail_refused.is_some() => {} // its refusal only repeats the first
                     Stage::Rcpt if reply.is_success() => recipients.push(Ok(reply)),
                     Stage::Rcpt => recipients.push(Err(self.strange(*stage, reply))),
@@ -91,7 +130,8 @@ impl Connection {
                     _ => {}
                 }
             }
-            if mail_refused.is_some() && group > 1 && chunk.len() < commands.len() && data.is_none() {
+            if mail_refused.is_some() && group > 1 && chunk.len() < commands.len() && data.is_none()
+            {
                 break;
             }
         }
@@ -99,7 +139,14 @@ impl Connection {
         match (mail_refused, data) {
             (Some(failure), data) => {
                 let reusable = self.abandon(data).await;
-                let results = prepared.recipients().iter().map(|r| RecipientResult { index: r.index, result: Err(failure.clone()) }).collect();
+                let results = prepared
+                    .recipients()
+                    .iter()
+                    .map(|r| RecipientResult {
+                        index: r.index,
+                        result: Err(failure.clone()),
+                    })
+                    .collect();
                 Ok((results, reusable))
             }
             (None, Some(reply)) if any_accepted && reply.code == 354 => {
@@ -108,12 +155,20 @@ impl Connection {
             }
             (None, Some(reply)) if any_accepted => {
                 let failure = self.strange(Stage::Data, reply);
-                let reusable = failure.reply.as_ref().is_some_and(|r| r.is_permanent() || r.is_transient()) && self.reset().await;
+                let reusable = failure
+                    .reply
+                    .as_ref()
+                    .is_some_and(|r| r.is_permanent() || r.is_transient())
+                    && self.reset().await;
                 Ok((self.spread(prepared, recipients, &failure), reusable))
             }
             (None, data) => {
                 let reusable = self.abandon(data).await;
-                let failure = self.failure(Cause::ProtocolError, Stage::Rcpt, "no recipient was answered");
+                let failure = self.failure(
+                    Cause::ProtocolError,
+                    Stage::Rcpt,
+                    "no recipient was answered",
+                );
                 Ok((self.spread(prepared, recipients, &failure), reusable))
             }
         }
@@ -124,7 +179,11 @@ impl Connection {
         if reply.is_permanent() || reply.is_transient() {
             self.refused(stage, reply)
         } else {
-            self.failure(Cause::ProtocolError, stage, format!("unexpected reply {reply}"))
+            self.failure(
+                Cause::ProtocolError,
+                stage,
+                format!("unexpected reply {reply}"),
+            )
         }
     }
 
@@ -136,7 +195,8 @@ impl Connection {
             if self.write(b".\r\n", Stage::Data).await.is_err() {
                 return false;
             }
-            return self.reply(Stage::Data, self.timeouts.command).await.is_ok() && self.reset().await;
+            return self.reply(Stage::Data, self.timeouts.command).await.is_ok()
+                && self.reset().await;
         }
         self.reset().await
     }
@@ -155,33 +215,63 @@ impl Connection {
         stuffer.push(prepared.head(), &mut wire);
         stuffer.push(prepared.body(), &mut wire);
         stuffer.finish(&mut wire);
-        self.transcript.push("C:", &format!("({} octets of message) .", wire.len()));
+        self.transcript
+            .push("C:", &format!("({} octets of message) .", wire.len()));
         if let Err(failure) = self.write(&wire, Stage::Data).await {
             // The dot did not leave, so the server has taken nothing; it may have said why.
-            return match self.reply(Stage::Data, std::time::Duration::from_secs(2)).await {
+            return match self
+                .reply(Stage::Data, std::time::Duration::from_secs(2))
+                .await
+            {
                 Ok(reply) if !reply.is_success() => Err(self.strange(Stage::Data, reply)),
                 _ => Err(failure),
             };
         }
         match self.reply(Stage::FinalDot, self.timeouts.final_dot).await {
             Ok(reply) => Ok(reply),
-            Err(failure) => Err(self.failure(Cause::FinalDotNoAnswer, Stage::FinalDot, failure.detail)),
+            Err(failure) => {
+                Err(self.failure(Cause::FinalDotNoAnswer, Stage::FinalDot, failure.detail))
+            }
         }
     }
 
-    fn conclude(&self, prepared: &Prepared, recipients: Vec<Result<Reply, Failure>>, verdict: Reply) -> (Vec<RecipientResult>, bool) {
+    fn conclude(
+        &self,
+        prepared: &Prepared,
+        recipients: Vec<Result<Reply, Failure>>,
+        verdict: Reply,
+    ) -> (Vec<RecipientResult>, bool) {
         if verdict.is_success() {
-            let accepted = Accepted { relay: self.relay.clone(), reply: verdict.to_string() };
-            let results = prepared.recipients().iter().zip(recipients).map(|(r, state)| RecipientResult { index: r.index, result: state.map(|_| accepted.clone()) }).collect();
+            let accepted = Accepted {
+                relay: self.relay.clone(),
+                reply: verdict.to_string(),
+            };
+            let results = prepared
+                .recipients()
+                .iter()
+                .zip(recipients)
+                .map(|(r, state)| RecipientResult {
+                    index: r.index,
+                    result: state.map(|_| accepted.clone()),
+                })
+                .collect();
             return (results, true);
         }
         let reusable = verdict.code != 421;
         let failure = self.strange(Stage::FinalDot, verdict);
-        (self.spread(prepared, recipients, &failure), reusable && failure.reply.is_some())
+        (
+            self.spread(prepared, recipients, &failure),
+            reusable && failure.reply.is_some(),
+        )
     }
 
     /// Recipients that were taken share the fate of the message, refused ones keep their own.
-    fn spread(&self, prepared: &Prepared, recipients: Vec<Result<Reply, Failure>>, failure: &Failure) -> Vec<RecipientResult> {
+    fn spread(
+        &self,
+        prepared: &Prepared,
+        recipients: Vec<Result<Reply, Failure>>,
+        failure: &Failure,
+    ) -> Vec<RecipientResult> {
         let mut states = recipients.into_iter();
         prepared
             .recipients()
@@ -191,7 +281,10 @@ impl Connection {
                     Some(Err(own)) => Err(own),
                     Some(Ok(_)) | None => Err(failure.clone()),
                 };
-                RecipientResult { index: r.index, result }
+                RecipientResult {
+                    index: r.index,
+                    result,
+                }
             })
             .collect()
     }

@@ -11,7 +11,10 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore,
+    SignatureScheme,
+};
 
 use super::{CertificatePolicy, Settings};
 use crate::explain::Cause;
@@ -45,7 +48,11 @@ pub enum TlsError {
 }
 
 /// Builds the TLS settings of an upstream.
-pub fn client_config(settings: &Settings, machine: &RootCertStore, secrets: &Secrets) -> Result<ClientConfig, TlsError> {
+pub fn client_config(
+    settings: &Settings,
+    machine: &RootCertStore,
+    secrets: &Secrets,
+) -> Result<ClientConfig, TlsError> {
     let verifier = Verifier::new(&settings.certificate, machine)?;
     let setup = |e: rustls::Error| TlsError::Setup(e.to_string());
     let builder = ClientConfig::builder_with_provider(provider())
@@ -59,8 +66,11 @@ pub fn client_config(settings: &Settings, machine: &RootCertStore, secrets: &Sec
             let shown = |e: String| TlsError::Client(path.display().to_string(), e);
             let chain = read_certificates(path).map_err(shown)?;
             let key = secrets.resolve(key).map_err(|e| shown(e.to_string()))?;
-            let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes()).map_err(|e| shown(format!("its key is not PEM ({e})")))?;
-            builder.with_client_auth_cert(chain, key).map_err(|e| shown(e.to_string()))
+            let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
+                .map_err(|e| shown(format!("its key is not PEM ({e})")))?;
+            builder
+                .with_client_auth_cert(chain, key)
+                .map_err(|e| shown(e.to_string()))
         }
     }
 }
@@ -68,8 +78,14 @@ pub fn client_config(settings: &Settings, machine: &RootCertStore, secrets: &Sec
 /// All certificates of a PEM file.
 pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
-    let found: Vec<_> = CertificateDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
-    if found.is_empty() { Err("no PEM certificate in it".to_owned()) } else { Ok(found) }
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
+        .collect::<Result<_, _>>()
+        .map_err(|e| e.to_string())?;
+    if found.is_empty() {
+        Err("no PEM certificate in it".to_owned())
+    } else {
+        Ok(found)
+    }
 }
 
 /// SHA-256 of a certificate's SubjectPublicKeyInfo; of the whole certificate where it is too odd
@@ -104,25 +120,52 @@ impl Verifier {
                 let shown = |e: String| TlsError::CaFile(path.display().to_string(), e);
                 named = read_certificates(path).map_err(shown)?;
                 for certificate in &named {
-                    roots.add(certificate.clone()).map_err(|e| shown(e.to_string()))?;
+                    roots
+                        .add(certificate.clone())
+                        .map_err(|e| shown(e.to_string()))?;
                 }
             }
             if !roots.is_empty() {
-                let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
+                let built = WebPkiServerVerifier::builder_with_provider(
+                    Arc::new(roots),
+                    Arc::clone(&provider),
+                )
+                .build();
                 webpki = Some(built.map_err(|e| TlsError::Setup(e.to_string()))?);
             }
         }
-        Ok(Self { provider, policy: policy.clone(), webpki, named })
+        Ok(Self {
+            provider,
+            policy: policy.clone(),
+            webpki,
+            named,
+        })
     }
 
     /// Whether a certificate that nobody vouches for vouches for itself.
-    fn is_self_signed(&self, certificate: &CertificateDer<'_>, name: &ServerName<'_>, now: UnixTime) -> bool {
+    fn is_self_signed(
+        &self,
+        certificate: &CertificateDer<'_>,
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> bool {
         let mut roots = RootCertStore::empty();
         if roots.add(certificate.clone().into_owned()).is_err() {
             return false;
         }
-        let Ok(verifier) = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider)).build() else { return false };
-        !matches!(verifier.verify_server_cert(certificate, &[], name, &[], now), Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)))
+        let Ok(verifier) = WebPkiServerVerifier::builder_with_provider(
+            Arc::new(roots),
+            Arc::clone(&self.provider),
+        )
+        .build() else {
+            return false;
+        };
+        !matches!(
+            verifier.verify_server_cert(certificate, &[], name, &[], now),
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::UnknownIssuer
+            ))
+        )
     }
 }
 
@@ -143,7 +186,14 @@ fn marked(cause: Cause) -> rustls::Error {
 }
 
 impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(&self, end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>], server_name: &ServerName<'_>, ocsp: &[u8], now: UnixTime) -> Result<ServerCertVerified, rustls::Error> {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
         match &self.policy {
             CertificatePolicy::TrustAlways => Ok(ServerCertVerified::assertion()),
             CertificatePolicy::Pinned(pins) => {
@@ -155,38 +205,74 @@ impl ServerCertVerifier for Verifier {
             }
             CertificatePolicy::Verify { .. } => {
                 let verdict = match &self.webpki {
-                    Some(webpki) => webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp, now),
-                    None => Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)),
+                    Some(webpki) => {
+                        webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp, now)
+                    }
+                    None => Err(rustls::Error::InvalidCertificate(
+                        CertificateError::UnknownIssuer,
+                    )),
                 };
                 if verdict.is_err() && self.named.iter().any(|known| known == end_entity) {
                     // The operator named exactly this certificate; its name must still fit.
-                    rustls::client::verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                    rustls::client::verify_server_name(
+                        &ParsedCertificate::try_from(end_entity)?,
+                        server_name,
+                    )?;
                     return Ok(ServerCertVerified::assertion());
                 }
                 match verdict {
-                    Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) if self.is_self_signed(end_entity, server_name, now) => Err(marked(Cause::CertificateSelfSigned)),
+                    Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer))
+                        if self.is_self_signed(end_entity, server_name, now) =>
+                    {
+                        Err(marked(Cause::CertificateSelfSigned))
+                    }
                     other => other,
                 }
             }
         }
     }
 
-    fn verify_tls12_signature(&self, message: &[u8], cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
-    fn verify_tls13_signature(&self, message: &[u8], cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 
 /// What a failed handshake means.
 pub fn cause_of(error: &std::io::Error) -> Cause {
-    let Some(inner) = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) else {
+    let Some(inner) = error
+        .get_ref()
+        .and_then(|e| e.downcast_ref::<rustls::Error>())
+    else {
         return match error.kind() {
             std::io::ErrorKind::TimedOut => Cause::Timeout,
             _ => Cause::TlsHandshake,
@@ -194,21 +280,31 @@ pub fn cause_of(error: &std::io::Error) -> Cause {
     };
     match inner {
         rustls::Error::InvalidCertificate(certificate) => match certificate {
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => Cause::CertificateExpired,
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Cause::CertificateNotYetValid,
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                Cause::CertificateExpired
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                Cause::CertificateNotYetValid
+            }
             CertificateError::UnknownIssuer => Cause::CertificateUnknownAuthority,
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Cause::CertificateWrongName,
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                Cause::CertificateWrongName
+            }
             CertificateError::Revoked => Cause::CertificateRevoked,
             CertificateError::Other(other) => match other.0.downcast_ref::<Marked>() {
                 Some(Marked(cause)) => *cause,
                 // webpki: an authority's certificate used as the server's own, which only
                 // self-made ones are.
-                None if other.to_string().contains("CaUsedAsEndEntity") => Cause::CertificateSelfSigned,
+                None if other.to_string().contains("CaUsedAsEndEntity") => {
+                    Cause::CertificateSelfSigned
+                }
                 None => Cause::CertificateOther,
             },
             _ => Cause::CertificateOther,
         },
-        rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => Cause::PlainOnTlsPort,
+        rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
+            Cause::PlainOnTlsPort
+        }
         rustls::Error::PeerIncompatible(_) => Cause::TlsTooOld,
         rustls::Error::AlertReceived(rustls::AlertDescription::ProtocolVersion) => Cause::TlsTooOld,
         _ => Cause::TlsHandshake,
