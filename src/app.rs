@@ -223,10 +223,6 @@ pub async fn run(path: &Path, config: Config) -> Result<(), Failure> {
     let delivery = scheduler.clone();
     let delivering = tokio::spawn(async move { delivery.run().await });
     spool.wake();
-    health.enter(Phase::Ready);
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    tracing::info!(event = "started", version = env!("CARGO_PKG_VERSION"), hostname = %config.server.hostname, tenants = config.directory.len(), waiting_bytes = spool.bytes());
-
     let vault_text = std::fs::read(secrets.vault().path()).unwrap_or_default();
     let drain = config.server.drain;
     let mut server = Server {
@@ -238,7 +234,7 @@ pub async fn run(path: &Path, config: Config) -> Result<(), Failure> {
         listeners,
         scheduler,
     };
-    let outcome = server.watch(&secrets).await;
+    let outcome = server.watch(&secrets, &health).await;
 
     health.enter(Phase::Draining);
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
@@ -263,7 +259,7 @@ pub async fn run(path: &Path, config: Config) -> Result<(), Failure> {
 
 impl Server {
     /// Signals, file changes, housekeeping; returns when it is time to go.
-    async fn watch(&mut self, secrets: &Secrets) -> Result<(), Failure> {
+    async fn watch(&mut self, secrets: &Secrets, health: &Health) -> Result<(), Failure> {
         let broken =
             |e: std::io::Error| Failure::new(71, format!("signals cannot be received: {e}"));
         let mut terminate = signal(SignalKind::terminate()).map_err(broken)?;
@@ -271,6 +267,13 @@ impl Server {
         let mut hangup = signal(SignalKind::hangup()).map_err(broken)?;
         let (changed, mut changes) = mpsc::channel::<()>(1);
         let _watcher = self.watch_files(secrets, changed);
+        // Signals and changes are seen from here on, so now it may be said that we serve.
+        health.enter(Phase::Ready);
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        tracing::info!(event = "started", version = env!("CARGO_PKG_VERSION"), hostname = %self.config.server.hostname, tenants = self.config.directory.len(), waiting_bytes = self.spool.bytes());
+        if self.changed_since_read(secrets) {
+            self.reload(false).await;
+        }
         let mut housekeeping = tokio::time::interval(Duration::from_secs(600));
         let mut heartbeat = tokio::time::interval(Duration::from_secs(1));
         loop {
@@ -296,6 +299,30 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// Whether a file was changed between being read and being watched.
+    fn changed_since_read(&self, secrets: &Secrets) -> bool {
+        // File times come from a clock that may be a tick behind.
+        let since = self
+            .config
+            .read_at
+            .checked_sub(Duration::from_millis(10))
+            .unwrap_or(self.config.read_at);
+        let newer = |path: &Path| {
+            std::fs::metadata(path)
+                .and_then(|m| m.modified())
+                .is_ok_and(|at| at > since)
+        };
+        let tenants = &self.config.server.tenants_dir;
+        newer(&self.config.path)
+            || newer(secrets.vault().path())
+            || newer(tenants)
+            || self
+                .config
+                .fingerprints
+                .keys()
+                .any(|id| newer(&tenants.join(format!("{id}.toml"))))
     }
 
     /// Watches directories, not files: editors replace files.

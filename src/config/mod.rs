@@ -46,6 +46,8 @@ pub enum Store {
 pub struct Config {
     /// The operator's file.
     pub path: PathBuf,
+    /// When reading began: what changed since is not in it.
+    pub read_at: std::time::SystemTime,
     /// `[server]`.
     pub server: Server,
     /// `[[listener]]`.

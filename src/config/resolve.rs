@@ -36,9 +36,10 @@ const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 type Needs = Vec<(String, SecretRef)>;
 
 pub(super) fn load(path: &Path) -> Outcome {
+    let read_at = std::time::SystemTime::now();
     let mut problems = Vec::new();
     let config = match Document::read(path) {
-        Ok(document) => Some(read_all(&document, &mut problems)),
+        Ok(document) => Some(read_all(&document, read_at, &mut problems)),
         Err(problem) => {
             problems.push(problem);
             None
@@ -52,7 +53,11 @@ pub(super) fn load(path: &Path) -> Outcome {
     }
 }
 
-fn read_all(document: &Document, problems: &mut Vec<Problem>) -> Config {
+fn read_all(
+    document: &Document,
+    read_at: std::time::SystemTime,
+    problems: &mut Vec<Problem>,
+) -> Config {
     let table = document.parse();
     let root = document.root(table.get_ref(), schema::OPERATOR);
     let mut needs = Needs::new();
@@ -150,6 +155,7 @@ fn read_all(document: &Document, problems: &mut Vec<Problem>) -> Config {
     problems.extend(operator_problems);
     Config {
         path: document.path().to_owned(),
+        read_at,
         server,
         listeners,
         admin,

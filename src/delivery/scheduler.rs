@@ -168,15 +168,15 @@ impl Scheduler {
         }
         let tenants: Vec<TenantId> = queues.tenants.keys().cloned().collect();
         for tenant in tenants {
-            if concerned(&tenant) || system_concerned {
-                if let Some(queue) = queues.tenants.get_mut(&tenant) {
-                    let later = std::mem::take(&mut queue.later);
-                    queue.ready.extend(
-                        later
-                            .into_iter()
-                            .map(|((_, seq), accepted)| (seq, accepted)),
-                    );
-                }
+            if (concerned(&tenant) || system_concerned)
+                && let Some(queue) = queues.tenants.get_mut(&tenant)
+            {
+                let later = std::mem::take(&mut queue.later);
+                queue.ready.extend(
+                    later
+                        .into_iter()
+                        .map(|((_, seq), accepted)| (seq, accepted)),
+                );
             }
             queues.mark(&tenant);
         }

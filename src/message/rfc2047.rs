@@ -121,7 +121,7 @@ pub fn phrase(name: &str, used: usize, utf8: bool) -> String {
     fold(&out, used)
 }
 
-/// Breaks a line at blanks so that none is longer than [`LINE_LENGTH`] where a blank allows it.
+/// Breaks a line at blanks so that none is longer than 76 characters where a blank allows it.
 /// A fold keeps the blank, so unfolding gives the same text.
 pub fn fold(text: &str, used: usize) -> String {
     if used + text.len() <= LINE_LENGTH {

@@ -271,7 +271,9 @@ fn write_loop(
                 }
             }
         }
-        if number.is_multiple_of(64) && std::fs::metadata(wal).is_ok_and(|m| m.len() > CHECKPOINT_BYTES) {
+        if number.is_multiple_of(64)
+            && std::fs::metadata(wal).is_ok_and(|m| m.len() > CHECKPOINT_BYTES)
+        {
             checkpoint(&connection);
         }
     }

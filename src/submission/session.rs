@@ -34,7 +34,7 @@ pub enum Step {
     StartTls(Reply),
     /// Send this (354), then receive content.
     Content(Reply),
-    /// Check a login, then call [`Session::login_checked`].
+    /// Check a login, then call [`Session::right`], [`Session::wrong`] or [`Session::busy`].
     Check(Check),
 }
 

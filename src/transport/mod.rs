@@ -12,7 +12,10 @@ pub use failure::Failure;
 
 /// A configured way out.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one a tenant, always behind an Arc")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one a tenant, always behind an Arc"
+)]
 pub enum Upstream {
     /// An SMTP server.
     Smtp(smtp::Settings),
