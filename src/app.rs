@@ -271,7 +271,7 @@ impl Server {
         health.enter(Phase::Ready);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         tracing::info!(event = "started", version = env!("CARGO_PKG_VERSION"), hostname = %self.config.server.hostname, tenants = self.config.directory.len(), waiting_bytes = self.spool.bytes());
-        if self.changed_since_read(secrets) {
+        if self.changed_since_read() {
             self.reload(false).await;
         }
         let mut housekeeping = tokio::time::interval(Duration::from_secs(600));
@@ -302,27 +302,8 @@ impl Server {
     }
 
     /// Whether a file was changed between being read and being watched.
-    fn changed_since_read(&self, secrets: &Secrets) -> bool {
-        // File times come from a clock that may be a tick behind.
-        let since = self
-            .config
-            .read_at
-            .checked_sub(Duration::from_millis(10))
-            .unwrap_or(self.config.read_at);
-        let newer = |path: &Path| {
-            std::fs::metadata(path)
-                .and_then(|m| m.modified())
-                .is_ok_and(|at| at > since)
-        };
-        let tenants = &self.config.server.tenants_dir;
-        newer(&self.config.path)
-            || newer(secrets.vault().path())
-            || newer(tenants)
-            || self
-                .config
-                .fingerprints
-                .keys()
-                .any(|id| newer(&tenants.join(format!("{id}.toml"))))
+    fn changed_since_read(&self) -> bool {
+        config::stamp(&self.config.path, &self.config.server.tenants_dir) != self.config.stamp
     }
 
     /// Watches directories, not files: editors replace files.

@@ -46,8 +46,8 @@ pub enum Store {
 pub struct Config {
     /// The operator's file.
     pub path: PathBuf,
-    /// When reading began: what changed since is not in it.
-    pub read_at: std::time::SystemTime,
+    /// Which files it was read from, in which state: see [`stamp`].
+    pub stamp: u64,
     /// `[server]`.
     pub server: Server,
     /// `[[listener]]`.
@@ -123,6 +123,32 @@ impl Outcome {
 /// Reads the operator's file and all tenants' files.
 pub fn load(path: &Path) -> Outcome {
     resolve::load(path)
+}
+
+/// The state of all files (name, inode, size, time of change) as one number: another number
+/// means that something was changed.
+pub fn stamp(operator: &Path, tenants_dir: &Path) -> u64 {
+    use std::hash::{Hash as _, Hasher as _};
+    use std::os::unix::fs::MetadataExt as _;
+    let mut files: Vec<PathBuf> = std::fs::read_dir(tenants_dir)
+        .map(|entries| {
+            entries
+                .flatten()
+                .map(|e| e.path())
+                .filter(|p| p.extension().is_some_and(|e| e == "toml"))
+                .collect()
+        })
+        .unwrap_or_default();
+    files.sort();
+    files.push(operator.to_owned());
+    let mut hasher = std::collections::hash_map::DefaultHasher::new();
+    for file in files {
+        file.hash(&mut hasher);
+        if let Ok(m) = std::fs::metadata(&file) {
+            (m.ino(), m.size(), m.mtime(), m.mtime_nsec()).hash(&mut hasher);
+        }
+    }
+    hasher.finish()
 }
 
 /// Where the operator's file is: named, else `/etc/postbote/postbote.toml`, else

@@ -36,10 +36,9 @@ const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 type Needs = Vec<(String, SecretRef)>;
 
 pub(super) fn load(path: &Path) -> Outcome {
-    let read_at = std::time::SystemTime::now();
     let mut problems = Vec::new();
     let config = match Document::read(path) {
-        Ok(document) => Some(read_all(&document, read_at, &mut problems)),
+        Ok(document) => Some(read_all(&document, &mut problems)),
         Err(problem) => {
             problems.push(problem);
             None
@@ -53,11 +52,7 @@ pub(super) fn load(path: &Path) -> Outcome {
     }
 }
 
-fn read_all(
-    document: &Document,
-    read_at: std::time::SystemTime,
-    problems: &mut Vec<Problem>,
-) -> Config {
+fn read_all(document: &Document, problems: &mut Vec<Problem>) -> Config {
     let table = document.parse();
     let root = document.root(table.get_ref(), schema::OPERATOR);
     let mut needs = Needs::new();
@@ -95,7 +90,8 @@ fn read_all(
         None => KeySource::DataDirectory,
     };
 
-    let mut files = Vec::new();
+    // Taken before the tenants' files are read: what changes meanwhile is read again.
+    let stamp = super::stamp(document.path(), &server.tenants_dir);
     let mut fingerprints = BTreeMap::new();
     let mut tenants: Vec<Arc<Tenant>> = Vec::new();
     let mut unique = Unique::default();
@@ -114,7 +110,6 @@ fn read_all(
         }
         warn_if_exposed(&document, problems);
         problems.extend(document.take_problems());
-        files.push(path);
     }
     let known = |name: &str| tenants.iter().any(|t| t.id.as_str() == name);
     for (name, section) in root.named_sections("tenants") {
@@ -155,7 +150,7 @@ fn read_all(
     problems.extend(operator_problems);
     Config {
         path: document.path().to_owned(),
-        read_at,
+        stamp,
         server,
         listeners,
         admin,
