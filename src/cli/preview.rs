@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::{exit, tenant_of};
 use crate::app::{self, Failure};
 use crate::config::Config;
-use crate::delivery::attempt::prepare_for;
+use crate::delivery::sender::prepare_for;
 use crate::message::{Content, Envelope, MessageId, Recipient};
 use crate::prepare::Origin;
 use crate::smtp::address::Address;
@@ -109,6 +109,7 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode, Fa
         envelope,
         origin,
         content: Content::Memory(content.clone()),
+        size: 0,
         sha256: [0; 32],
         accepted: Timestamp::now(),
         state: State::Queued,

@@ -10,7 +10,7 @@ use super::preview::addresses;
 use super::{block_on, exit, say, tenant_of};
 use crate::app::{self, Failure};
 use crate::config::{Config, Sending};
-use crate::delivery::attempt::prepare_for;
+use crate::delivery::sender::prepare_for;
 use crate::message::{Content, Envelope, MessageId, Recipient, date};
 use crate::prepare::{Origin, Preparation};
 use crate::smtp::address::Address;
@@ -244,6 +244,7 @@ fn message(config: &Config, tenant: &Tenant, to: &Address, from: Option<&Address
         envelope,
         origin: Origin::default(),
         content: Content::Memory(Bytes::from(text)),
+        size: 0,
         sha256: [0; 32],
         accepted: Timestamp::now(),
         state: State::Queued,

@@ -68,6 +68,11 @@ fn read_all(document: &Document, problems: &mut Vec<Problem>) -> Config {
         .then(|| system(&system_section, &server, &mut needs))
         .flatten();
     let listeners = listeners(&root);
+    if listeners.is_empty() && !root.has("listener") {
+        root.warn_table(
+            "there is no [[listener]]: nothing can hand in mail but `postbote sendmail`",
+        );
+    }
     let admin = admin(&root.section("admin"), &mut needs);
     let retry = retry(&root.section("retry"));
     let duplicates = root

@@ -7,25 +7,25 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
-use super::bounce;
 use super::lane::{self, Health, Pool};
+use super::report::{log_recipient, owed, owed_for_success};
+use super::sender::prepare_for;
 use super::{Settings as Retry, Uncertain};
-use crate::explain::{Cause, Language};
+use crate::explain::Cause;
 use crate::failure::{Class, Scope, Stage};
 use crate::message::Content;
-use crate::message::header::Header;
 use crate::observe::metrics::Metrics;
-use crate::prepare::{self, Preparation, PrepareError, Prepared, Source, dkim, rewrite};
+use crate::prepare::{Preparation, Prepared};
 use crate::smtp::capabilities::Capabilities;
 use crate::spool::operate::RETRIED;
 use crate::spool::{
-    Claim, Kind, Owed, OwedRecipient, RecipientState, RecipientStatus, Settlement, Spool, State,
-    Stored, Verdict, is_intact,
+    Claim, Kind, RecipientState, RecipientStatus, Settlement, Spool, State, Stored, Verdict,
+    is_intact,
 };
+use crate::tenant::Tenant;
 use crate::tenant::directory::Directory;
 use crate::tenant::route::{Route, RouteKey};
-use crate::tenant::{ApplicationFrom, ReplyTo, SystemSender, Tenant};
-use crate::transport::smtp::{Connection, Context, DotHook, Utf8Headers};
+use crate::transport::smtp::{Connection, Context, DotHook};
 use crate::transport::transcript::Transcript;
 use crate::transport::{Accepted, Failure, RecipientResult, Upstream, capture};
 
@@ -176,7 +176,7 @@ fn unchanged(stored: &Stored) -> Settlement {
         reason: String::new(),
         count_attempt: false,
         uncertain: stored.uncertain.clone(),
-        owed: None,
+        owed: Vec::new(),
         exclude_ms: 0,
     }
 }
@@ -217,19 +217,23 @@ fn expire(tools: &Tools, now: &Now, way: &Way, stored: &Stored) -> Settlement {
             stored,
             index,
             "bounced",
-            "4.4.7",
+            "5.4.7",
             "",
             &settlement.recipients[index].reply,
         );
     }
     settlement.reason = "given up: the upstream did not take it in time".to_owned();
-    settlement.owed = owed(now, way, stored, &settlement.recipients, None);
+    settlement.owed = owed(now, way, stored, &settlement.recipients, None)
+        .into_iter()
+        .collect();
     settlement
 }
 
 /// What the transport gave.
 struct Outcome {
     results: Vec<RecipientResult>,
+    /// The server tells of success itself where that is wanted (RFC 3461).
+    dsn: bool,
     key: Option<String>,
     refuses_null: bool,
 }
@@ -252,6 +256,7 @@ async fn deliver(
             .collect(),
         key: None,
         refuses_null: false,
+        dsn: false,
     };
     // A large message is in memory only while it is sent, and only so much of all at once.
     let kib = u32::try_from(stored.content.size() / 1024 + 1)
@@ -302,6 +307,7 @@ async fn deliver(
                 results,
                 key: None,
                 refuses_null: false,
+                dsn: false,
             }
         }
         Upstream::Smtp(settings) => job.smtp(settings).await,
@@ -344,6 +350,7 @@ impl Job<'_> {
                             results: self.all_failed(&failure),
                             key: None,
                             refuses_null: false,
+                            dsn: false,
                         };
                     }
                 },
@@ -351,6 +358,7 @@ impl Job<'_> {
             self.tools
                 .spool
                 .learn_upstream_size(&self.way.key.to_text(), connection.capabilities.size);
+            let dsn = connection.capabilities.dsn;
             let key = connection
                 .server_key
                 .map(|hash| crate::smtp::sasl::encode(&hash));
@@ -363,6 +371,7 @@ impl Job<'_> {
                         results: self.all_failed(&failure),
                         key,
                         refuses_null: false,
+                        dsn: false,
                     };
                 }
             };
@@ -372,6 +381,7 @@ impl Job<'_> {
                     results,
                     key,
                     refuses_null: false,
+                    dsn: false,
                 };
             };
             let hook = Hook {
@@ -402,6 +412,7 @@ impl Job<'_> {
                 results,
                 key,
                 refuses_null: null_refused,
+                dsn,
             };
         }
     }
@@ -445,130 +456,6 @@ impl Job<'_> {
         });
         Ok((prepared, refused.collect()))
     }
-}
-
-/// Prepares a message for a route. The one way, for delivery, `test` and `preview` alike.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "each is a different thing; a struct would only name them again"
-)]
-pub fn prepare_for(
-    tenant: &Tenant,
-    route: &Route,
-    stored: &Stored,
-    content: &Bytes,
-    recipients: &[usize],
-    hostname: &str,
-    secrets: &crate::vault::Secrets,
-    capabilities: &Capabilities,
-    null_refused: bool,
-) -> Result<Preparation, PrepareError> {
-    let settings = sender_settings(tenant, route, stored, content, hostname);
-    let keys = match route {
-        Route::System { system, .. } if system.sender == SystemSender::System => &system.dkim,
-        Route::Own(_) | Route::System { .. } => &tenant.dkim,
-    };
-    let mut signers = Vec::new();
-    for key in keys {
-        if key.when == dkim::When::Auto && route.upstream().signs_itself() {
-            continue;
-        }
-        let loaded = key
-            .key(secrets)
-            .map_err(|e| PrepareError::Signing(e.to_string()))?;
-        signers.push(dkim::Signer {
-            domain: &key.domain,
-            selector: &key.selector,
-            key: loaded,
-        });
-    }
-    let source = Source {
-        id: stored.id,
-        accepted: stored.accepted,
-        origin: &stored.origin,
-        envelope: &stored.envelope,
-        recipients,
-        content,
-        ours: stored.kind.is_ours(),
-        null_refused,
-    };
-    prepare::prepare(&source, &settings, &signers, capabilities)
-}
-
-/// The sender that this route gives the message, by today's settings.
-fn sender_settings(
-    tenant: &Tenant,
-    route: &Route,
-    stored: &Stored,
-    content: &Bytes,
-    hostname: &str,
-) -> prepare::Settings {
-    let rules = &tenant.sender;
-    let utf8_headers = match route.upstream().as_ref() {
-        Upstream::Smtp(settings) => settings.utf8_headers,
-        Upstream::Capture(_) => Utf8Headers::Auto,
-    };
-    let reply_to = match &rules.reply_to {
-        _ if stored.kind.is_ours() => prepare::ReplyTo::Untouched,
-        ReplyTo::Application => prepare::ReplyTo::ApplicationElse(tenant.email.clone()),
-        ReplyTo::OriginalFrom => prepare::ReplyTo::OriginalFromElse(tenant.email.clone()),
-        ReplyTo::Fixed(address) => prepare::ReplyTo::Fixed(address.clone()),
-    };
-    let own_domains = tenant
-        .dkim
-        .iter()
-        .map(|k| k.domain.clone())
-        .chain([rules.address.ascii_domain()])
-        .collect();
-    let mut settings = prepare::Settings {
-        address: rules.address.clone(),
-        name: rules.name.clone(),
-        keep_from: false,
-        reply_to,
-        return_path: rules.return_path.clone(),
-        utf8_headers,
-        hostname: hostname.to_owned(),
-        detour: None,
-        own_domains,
-    };
-    if rules.application_from != ApplicationFrom::Replace {
-        let user = stored
-            .origin
-            .login
-            .as_deref()
-            .and_then(|login| tenant.user(login));
-        let known = stored.origin.login.is_none() || user.is_some();
-        let from = Header::parse(content)
-            .ok()
-            .and_then(|header| rewrite::application_from(content, &header));
-        settings.keep_from = known && from.is_some_and(|address| tenant.may_use(user, &address));
-    }
-    if let Route::System {
-        system, fallback, ..
-    } = route
-    {
-        settings.detour = Some(if *fallback {
-            "system-relay; reason=own-upstream-failing"
-        } else {
-            "system-relay"
-        });
-        settings.return_path = Some(system.email.clone());
-        if system.sender == SystemSender::System {
-            settings.address = system.email.clone();
-            settings.name.clone_from(&system.name);
-            settings.keep_from = false;
-        }
-    }
-    settings
-}
-
-/// The effective return path of a tenant's message today: where its bounce goes.
-pub fn return_path(tenant: &Tenant) -> crate::smtp::address::Address {
-    tenant
-        .sender
-        .return_path
-        .clone()
-        .unwrap_or_else(|| tenant.sender.address.clone())
 }
 
 async fn read_content(stored: &Arc<Stored>) -> Result<Bytes, Box<Failure>> {
@@ -721,12 +608,18 @@ async fn conclude(
         Verdict::Deferred
     };
     let refused = matches!(verdict, Verdict::Refused(_));
-    let answered = tools.spool.tell_verdict(stored.seq, verdict);
+    let answered = tools.spool.tell_verdict(stored.seq, verdict).await;
     if answered && refused {
         settlement.state = State::Done;
         settlement.reason = "refused by the upstream; the application was told".to_owned();
     } else if !permanent.is_empty() {
-        settlement.owed = owed(now, way, stored, &settlement.recipients, Some(&permanent));
+        settlement.owed.extend(owed(
+            now,
+            way,
+            stored,
+            &settlement.recipients,
+            Some(&permanent),
+        ));
     }
     let news = match &route_failure {
         Some(failure) => LaneNews::Failed(Box::new(failure.clone())),
@@ -742,6 +635,21 @@ async fn conclude(
             refuses_null: outcome.refuses_null,
         },
     };
+    if any_sent && !outcome.dsn {
+        let sent: Vec<usize> = outcome
+            .results
+            .iter()
+            .filter(|r| r.result.is_ok())
+            .map(|r| r.index)
+            .collect();
+        settlement.owed.extend(owed_for_success(
+            now,
+            way,
+            stored,
+            &settlement.recipients,
+            &sent,
+        ));
+    }
     let states = settlement.recipients.clone();
     settle(tools, claim, settlement).await;
     // The log says only what is on record.
@@ -854,112 +762,6 @@ async fn settle(tools: &Tools, claim: Claim, settlement: Settlement) {
                 wait = (wait * 2).min(Duration::from_secs(30));
             }
         }
-    }
-}
-
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one log line has that many fields"
-)]
-fn log_recipient(
-    tools: &Tools,
-    way: &Way,
-    stored: &Stored,
-    index: usize,
-    event: &str,
-    dsn: &str,
-    relay: &str,
-    reply: &str,
-) {
-    let to = stored
-        .envelope
-        .recipients
-        .get(index)
-        .map(|r| r.address.to_string())
-        .unwrap_or_default();
-    let delay =
-        Duration::try_from(Timestamp::now().duration_since(stored.accepted)).unwrap_or_default();
-    tools
-        .metrics
-        .delivery(stored.tenant.as_str(), way.key.word(), event);
-    let route = match &way.route {
-        Route::System { fallback: true, .. } => "system-fallback",
-        Route::System { .. } | Route::Own(_) => way.key.word(),
-    };
-    tracing::info!(
-        id = %stored.id, tenant = %stored.tenant, event = event, to = to, route = route, relay = relay,
-        attempt = stored.attempts + 1, delay = format!("{:.3}", delay.as_secs_f64()), dsn = dsn, reply = reply
-    );
-}
-
-/// The notice that is owed for failed recipients; `None` where nobody is to be told.
-fn owed(
-    now: &Now,
-    way: &Way,
-    stored: &Stored,
-    states: &[RecipientState],
-    failures: Option<&[(usize, Failure)]>,
-) -> Option<Owed> {
-    if stored.kind == Kind::Bounce || stored.envelope.mail_from.is_none() {
-        return None;
-    }
-    let language = way.tenant.language;
-    let newly: Vec<(usize, Option<&Failure>)> = match failures {
-        Some(failures) => failures.iter().map(|(i, f)| (*i, Some(f))).collect(),
-        None => stored
-            .open_recipients()
-            .into_iter()
-            .map(|i| (i, None))
-            .collect(),
-    };
-    let recipients: Vec<OwedRecipient> = newly
-        .into_iter()
-        .filter(|(index, _)| {
-            stored
-                .envelope
-                .recipients
-                .get(*index)
-                .is_some_and(crate::message::Recipient::wants_failure)
-        })
-        .map(|(index, failure)| owed_recipient(stored, states, index, failure, language))
-        .collect();
-    if recipients.is_empty() {
-        return None;
-    }
-    Some(bounce::owed(
-        stored,
-        &return_path(&way.tenant),
-        recipients,
-        now,
-    ))
-}
-
-fn owed_recipient(
-    stored: &Stored,
-    states: &[RecipientState],
-    index: usize,
-    failure: Option<&Failure>,
-    language: Language,
-) -> OwedRecipient {
-    let recipient = &stored.envelope.recipients[index];
-    OwedRecipient {
-        address: recipient.address.to_string(),
-        orcpt: recipient.orcpt.clone(),
-        status: failure.map_or_else(|| "4.4.7".to_owned(), Failure::dsn),
-        reply: states
-            .get(index)
-            .map(|s| s.reply.clone())
-            .unwrap_or_default(),
-        relay: failure
-            .filter(|f| f.reply.is_some())
-            .map(|f| f.relay.clone())
-            .unwrap_or_default(),
-        cause: failure
-            .map(|f| f.meaning.cause.get(language).to_owned())
-            .unwrap_or_default(),
-        remedy: failure
-            .map(|f| f.meaning.remedy.get(language).to_owned())
-            .unwrap_or_default(),
     }
 }
 

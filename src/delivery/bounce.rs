@@ -13,7 +13,7 @@ use crate::message::{Content, Envelope, Recipient, TenantId, date};
 use crate::prepare::Origin;
 use crate::smtp::address::Address;
 use crate::smtp::xtext;
-use crate::spool::{Admitted, Kind, Owed, OwedRecipient, Spool, Stored};
+use crate::spool::{Admitted, Kind, Notice, Owed, OwedRecipient, Spool, Stored};
 use crate::tenant::Tenant;
 
 /// Single notices a minute to one return path; what is more waits for a digest.
@@ -38,7 +38,7 @@ pub fn owed(
         header: original_header(stored),
         accepted: stored.accepted.as_millisecond(),
         envid: stored.envelope.envid.clone(),
-        delayed: false,
+        notice: Notice::Failed,
         until: None,
     }
 }
@@ -171,10 +171,10 @@ impl Bouncer {
         {
             Ok(id) => {
                 for notice in single {
-                    let event = if notice.delayed {
-                        "delay-notice"
-                    } else {
-                        "bounce"
+                    let event = match notice.notice {
+                        Notice::Failed => "bounce",
+                        Notice::Delayed => "delay-notice",
+                        Notice::Relayed => "relay-notice",
                     };
                     tracing::info!(id = %notice.id, tenant = %tenant.id, event = event, to = %to, notice = %id);
                 }
@@ -229,23 +229,13 @@ pub async fn submit(
 /// The notice as RFC 3464 wants it: for people, for programs, and the original's header.
 fn compose(tenant: &Tenant, hostname: &str, to: &Address, notices: &[&Owed]) -> String {
     let german = tenant.language == Language::De;
-    let delayed = notices.iter().all(|n| n.delayed);
     let boundary = format!("=_postbote_{}", crate::message::MessageId::fresh());
     let name = if german {
         "Mail-Zustellung"
     } else {
         "Mail Delivery System"
     };
-    let subject = match (german, delayed, notices.len()) {
-        (true, true, 1) => "Ihre Nachricht ist noch nicht zugestellt".to_owned(),
-        (true, true, n) => format!("{n} Nachrichten sind noch nicht zugestellt"),
-        (true, false, 1) => "Ihre Nachricht konnte nicht zugestellt werden".to_owned(),
-        (true, false, n) => format!("{n} Nachrichten konnten nicht zugestellt werden"),
-        (false, true, 1) => "Your message has not been delivered yet".to_owned(),
-        (false, true, n) => format!("{n} messages have not been delivered yet"),
-        (false, false, 1) => "Undelivered Mail Returned to Sender".to_owned(),
-        (false, false, n) => format!("{n} messages could not be delivered"),
-    };
+    let subject = subject(notices, german);
     let mut out = format!(
         "From: {name} <{}>\r\nTo: {}\r\nSubject: {subject}\r\nDate: {}\r\nAuto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\nContent-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"{boundary}\"\r\n\r\n--{boundary}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n",
         tenant.sender.address.with_ascii_domain(),
@@ -267,6 +257,34 @@ fn compose(tenant: &Tenant, hostname: &str, to: &Address, notices: &[&Owed]) -> 
     out
 }
 
+fn subject(notices: &[&Owed], german: bool) -> String {
+    let same = |kind: Notice| notices.iter().all(|n| n.notice == kind);
+    let kind = if same(Notice::Delayed) {
+        Notice::Delayed
+    } else if same(Notice::Relayed) {
+        Notice::Relayed
+    } else {
+        Notice::Failed
+    };
+    let text = match (german, kind, notices.len()) {
+        (true, Notice::Delayed, 1) => "Ihre Nachricht ist noch nicht zugestellt",
+        (true, Notice::Failed, 1) => "Ihre Nachricht konnte nicht zugestellt werden",
+        (true, Notice::Relayed, 1) => "Ihre Nachricht wurde weitergereicht",
+        (true, Notice::Delayed, n) => return format!("{n} Nachrichten sind noch nicht zugestellt"),
+        (true, Notice::Failed, n) => {
+            return format!("{n} Nachrichten konnten nicht zugestellt werden");
+        }
+        (true, Notice::Relayed, n) => return format!("{n} Nachrichten wurden weitergereicht"),
+        (false, Notice::Delayed, 1) => "Your message has not been delivered yet",
+        (false, Notice::Failed, 1) => "Undelivered Mail Returned to Sender",
+        (false, Notice::Relayed, 1) => "Your message was relayed",
+        (false, Notice::Delayed, n) => return format!("{n} messages have not been delivered yet"),
+        (false, Notice::Failed, n) => return format!("{n} messages could not be delivered"),
+        (false, Notice::Relayed, n) => return format!("{n} messages were relayed"),
+    };
+    text.to_owned()
+}
+
 fn quoted(text: &str) -> String {
     let crlf = text.replace("\r\n", "\n").replace('\n', "\r\n");
     String::from_utf8(crate::prepare::encode::quoted_printable(crlf.as_bytes())).unwrap_or_default()
@@ -285,11 +303,14 @@ fn human(notices: &[&Owed], german: bool, hostname: &str) -> String {
         let accepted = Timestamp::from_millisecond(notice.accepted)
             .map(date::format)
             .unwrap_or_default();
-        out.push_str(&match (german, notice.delayed) {
-            (true, false) => format!("Ihre Nachricht {} vom {accepted} konnte nicht zugestellt werden an:\n", notice.id),
-            (true, true) => format!("Ihre Nachricht {} vom {accepted} ist noch nicht zugestellt. Der Versand wird weiter versucht; Sie müssen nichts tun.\nNoch offen:\n", notice.id),
-            (false, false) => format!("Your message {} of {accepted} could not be delivered to:\n", notice.id),
-            (false, true) => format!("Your message {} of {accepted} has not been delivered yet. Delivery goes on; you need not do anything.\nStill open:\n", notice.id),
+        let id = &notice.id;
+        out.push_str(&match (german, notice.notice) {
+            (true, Notice::Failed) => format!("Ihre Nachricht {id} vom {accepted} konnte nicht zugestellt werden an:\n"),
+            (true, Notice::Delayed) => format!("Ihre Nachricht {id} vom {accepted} ist noch nicht zugestellt. Der Versand wird weiter versucht; Sie müssen nichts tun.\nNoch offen:\n"),
+            (true, Notice::Relayed) => format!("Ihre Nachricht {id} vom {accepted} wurde einem Server übergeben, der über die Zustellung nichts weiter meldet:\n"),
+            (false, Notice::Failed) => format!("Your message {id} of {accepted} could not be delivered to:\n"),
+            (false, Notice::Delayed) => format!("Your message {id} of {accepted} has not been delivered yet. Delivery goes on; you need not do anything.\nStill open:\n"),
+            (false, Notice::Relayed) => format!("Your message {id} of {accepted} was handed to a server that tells no more about its delivery:\n"),
         });
         for recipient in &notice.recipients {
             out.push_str(&format!("\n  {}\n", recipient.address));
@@ -337,7 +358,11 @@ fn machine(notices: &[&Owed], hostname: &str) -> String {
     }
     for notice in notices {
         for recipient in &notice.recipients {
-            let action = if notice.delayed { "delayed" } else { "failed" };
+            let action = match notice.notice {
+                Notice::Failed => "failed",
+                Notice::Delayed => "delayed",
+                Notice::Relayed => "relayed",
+            };
             out.push_str("\r\n");
             if let Some((kind, address)) =
                 recipient.orcpt.as_deref().and_then(|o| o.split_once(';'))

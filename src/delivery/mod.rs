@@ -4,8 +4,10 @@
 pub mod attempt;
 pub mod bounce;
 pub mod lane;
+mod report;
 pub mod retry;
 pub mod scheduler;
+pub mod sender;
 
 pub use retry::{Settings, Uncertain};
 pub use scheduler::Scheduler;

@@ -13,10 +13,11 @@ use tokio_util::task::TaskTracker;
 use super::attempt::{self, Again, Finished, LaneNews, Now, Tools, Way};
 use super::bounce::{self, Bouncer};
 use super::lane::{self, Gate, Health, Pool};
+use super::sender;
 use crate::failure::Class;
 use crate::message::TenantId;
 use crate::spool::operate::{Action, Filter, Overlay, Report};
-use crate::spool::{Claim, Hint, OwedRecipient, State, StoreError, Waiting};
+use crate::spool::{Claim, Hint, Notice, OwedRecipient, State, StoreError, Waiting};
 use crate::tenant::route::{self, Route, RouteKey};
 use crate::tenant::{SystemRelay, Tenant};
 
@@ -446,6 +447,10 @@ impl Scheduler {
             if let Some((finished, _)) = &finished {
                 let before = lane.health.clone();
                 learn(&mut lane.health, &finished.news, way, now, at, seq);
+                self.inner
+                    .tools
+                    .metrics
+                    .route_up(id.as_str(), way.key.word(), lane.health.is_up());
                 if lane.health != before {
                     saved = Some(lane.health.clone());
                     if before.is_up() != lane.health.is_up() {
@@ -628,8 +633,8 @@ impl Scheduler {
         if recipients.is_empty() {
             return;
         }
-        let mut owed = bounce::owed(&stored, &attempt::return_path(tenant), recipients, now);
-        owed.delayed = true;
+        let mut owed = bounce::owed(&stored, &sender::return_path(tenant), recipients, now);
+        owed.notice = Notice::Delayed;
         owed.until = Some(lane::after(stored.accepted, now.retry.give_up_after).as_millisecond());
         if let Err(error) = self.inner.tools.spool.owe_delay(seq, owed).await {
             tracing::error!(event = "notice-failed", reason = %error);

@@ -150,6 +150,8 @@ pub struct Stored {
     pub origin: Origin,
     /// Its bytes as given.
     pub content: Content,
+    /// Octets of the content, also where the content itself was not loaded.
+    pub size: u64,
     /// SHA-256 of these bytes.
     pub sha256: [u8; 32],
     /// When it was accepted.
@@ -223,12 +225,25 @@ pub struct Owed {
     /// ENVID of RFC 3461.
     #[serde(default)]
     pub envid: Option<String>,
-    /// Only late, not failed.
+    /// What is told.
     #[serde(default)]
-    pub delayed: bool,
+    pub notice: Notice,
     /// Until when it is tried, for a delay notice, milliseconds since 1970.
     #[serde(default)]
     pub until: Option<i64>,
+}
+
+/// What a notice tells (the actions of RFC 3464).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Notice {
+    /// It could not be delivered.
+    #[default]
+    Failed,
+    /// It is late, and still being tried.
+    Delayed,
+    /// It was handed to a server that tells no more.
+    Relayed,
 }
 
 /// One recipient of an owed notice.

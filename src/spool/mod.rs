@@ -7,6 +7,7 @@
 mod incoming;
 mod message;
 pub mod operate;
+mod rows;
 mod store;
 
 use std::collections::{HashMap, HashSet};
@@ -19,12 +20,15 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension as _, Row, params};
+use rusqlite::params;
 use tokio::sync::{Notify, oneshot};
+
+use rows::{insert, load, owe, settle_row, time};
 
 pub use incoming::Incoming;
 pub use message::{
-    Kind, Owed, OwedRecipient, RecipientState, RecipientStatus, STATES, State, Stored, Waiting,
+    Kind, Notice, Owed, OwedRecipient, RecipientState, RecipientStatus, STATES, State, Stored,
+    Waiting,
 };
 pub use store::{Store, StoreError};
 
@@ -92,6 +96,17 @@ pub enum Verdict {
     Deferred,
 }
 
+/// A verdict on its way to the application; whoever passes it on says whether that worked.
+pub struct Told {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// `true`: the application has been told.
+    pub passed_on: oneshot::Sender<bool>,
+}
+
+/// How long passing a verdict on may take before the application counts as not told.
+const TELL_LIMIT: Duration = Duration::from_secs(70);
+
 /// What the scheduler has to know.
 #[derive(Debug)]
 pub enum Hint {
@@ -152,8 +167,8 @@ pub struct Settlement {
     pub count_attempt: bool,
     /// The route that may have taken it.
     pub uncertain: Option<String>,
-    /// A notice that is owed now, made durable together with its cause.
-    pub owed: Option<Owed>,
+    /// Notices that are owed now, made durable together with their cause.
+    pub owed: Vec<Owed>,
     /// Milliseconds to add to what does not count towards giving up.
     pub exclude_ms: i64,
 }
@@ -173,9 +188,12 @@ struct Inner {
     bytes: AtomicU64,
     reserved: AtomicU64,
     memory: Mutex<Memory>,
+    /// Contents that are taken for a repeat: their first 250 was lost.
     guards: Mutex<HashMap<[u8; 32], (MessageId, Instant)>>,
+    /// Accepted messages of which it is not known that their client read the 250.
+    unread: Mutex<HashMap<MessageId, [u8; 32]>>,
     active: Mutex<HashSet<i64>>,
-    waiters: Mutex<HashMap<i64, oneshot::Sender<Verdict>>>,
+    waiters: Mutex<HashMap<i64, oneshot::Sender<Told>>>,
     hints: Mutex<Vec<Hint>>,
     hinted: Notify,
     sizes: Mutex<HashMap<String, u64>>,
@@ -248,6 +266,7 @@ impl Spool {
                 reserved: AtomicU64::new(0),
                 memory: Mutex::default(),
                 guards: Mutex::default(),
+                unread: Mutex::default(),
                 active: Mutex::default(),
                 waiters: Mutex::default(),
                 hints: Mutex::default(),
@@ -342,6 +361,12 @@ impl Spool {
         self.inner.bytes.load(Ordering::Relaxed)
     }
 
+    /// Takes octets off the count, never below zero.
+    fn subtract(&self, octets: u64) {
+        let less = |bytes: u64| Some(bytes.saturating_sub(octets));
+        let _ = self.inner.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
     /// Sets room aside for a message of that size; `None` when the spool is full.
     pub fn reserve(&self, size: u64) -> Option<Reservation> {
         let limit = lock(&self.inner.limits).bytes;
@@ -405,6 +430,7 @@ impl Spool {
             envelope,
             origin,
             content,
+            size,
             sha256,
             accepted: Timestamp::now(),
             state: if held { State::Held } else { State::Queued },
@@ -434,7 +460,7 @@ impl Spool {
         }
         self.inner.bytes.fetch_add(size, Ordering::Relaxed);
         if let Some(key) = guard {
-            lock(&self.inner.guards).insert(key, (id, Instant::now() + window));
+            lock(&self.inner.unread).insert(id, key);
         }
         let spooled = Spooled {
             id,
@@ -457,7 +483,7 @@ impl Spool {
     }
 
     /// Asks for the first verdict on a message. Ask before [`Self::release`].
-    pub fn verdict(&self, spooled: &Spooled) -> oneshot::Receiver<Verdict> {
+    pub fn verdict(&self, spooled: &Spooled) -> oneshot::Receiver<Told> {
         let (sender, receiver) = oneshot::channel();
         if !spooled.duplicate {
             lock(&self.inner.waiters).insert(spooled.seq, sender);
@@ -465,10 +491,21 @@ impl Spool {
         receiver
     }
 
+    /// The connection has ended and the client cannot have read our 250: from now on the same
+    /// message again is taken for a repeat.
+    pub fn lost(&self, spooled: &Spooled) {
+        let window = lock(&self.inner.limits).duplicates;
+        if let (Some(key), false) = (spooled.guard, window.is_zero()) {
+            lock(&self.inner.guards).insert(key, (spooled.id, Instant::now() + window));
+        }
+    }
+
     /// The client has read our 250: the same message again is a new one.
     pub fn went_on(&self, spooled: &Spooled) {
         let Some(key) = spooled.guard else { return };
-        lock(&self.inner.guards).remove(&key);
+        if lock(&self.inner.unread).remove(&spooled.id).is_none() {
+            return; // a repeat: the first one's fate is not this client's to decide
+        }
         let id = spooled.id.to_string();
         self.inner.store.change_later(move |db| {
             let changed = db
@@ -484,11 +521,16 @@ impl Spool {
         });
     }
 
-    /// Tells whoever waits for a verdict; `true` if somebody did and now answers for it.
-    pub fn tell_verdict(&self, seq: i64, verdict: Verdict) -> bool {
-        lock(&self.inner.waiters)
-            .remove(&seq)
-            .is_some_and(|waiter| waiter.send(verdict).is_ok())
+    /// Tells whoever waits for a verdict; `true` if the application has really been told.
+    pub async fn tell_verdict(&self, seq: i64, verdict: Verdict) -> bool {
+        let Some(waiter) = lock(&self.inner.waiters).remove(&seq) else {
+            return false;
+        };
+        let (passed_on, answer) = oneshot::channel();
+        if waiter.send(Told { verdict, passed_on }).is_err() {
+            return false;
+        }
+        matches!(tokio::time::timeout(TELL_LIMIT, answer).await, Ok(Ok(true)))
     }
 
     fn hint(&self, hint: Hint) {
@@ -614,14 +656,7 @@ impl Spool {
         let stored = Arc::clone(&claim.stored);
         let done = settlement.state == State::Done;
         let leaves = done || settlement.state == State::Failed;
-        let guard = if done {
-            lock(&self.inner.guards)
-                .iter()
-                .find(|(_, (id, _))| *id == stored.id)
-                .map(|(key, _)| *key)
-        } else {
-            None
-        };
+        let guard = lock(&self.inner.unread).get(&stored.id).copied();
         let row = Arc::clone(&stored);
         if let Err(error) = self
             .inner
@@ -632,9 +667,7 @@ impl Spool {
             return Err((claim, error));
         }
         if leaves {
-            self.inner
-                .bytes
-                .fetch_sub(stored.content.size(), Ordering::Relaxed);
+            self.subtract(stored.size);
         }
         if let (true, Content::File { path, .. }) = (done, &stored.content) {
             let _ = std::fs::remove_file(path);
@@ -747,6 +780,9 @@ impl Spool {
         }
         let now = Instant::now();
         lock(&self.inner.guards).retain(|_, (_, until)| now < *until);
+        let guarded: HashSet<[u8; 32]> = lock(&self.inner.guards).keys().copied().collect();
+        // Without its guard an old entry serves nothing; a client that still waits makes a new one.
+        lock(&self.inner.unread).retain(|_, key| guarded.contains(key));
         Ok(())
     }
 }
@@ -806,165 +842,6 @@ fn guard_key(tenant: &TenantId, envelope: &Envelope, sha256: &[u8; 32]) -> [u8; 
     let mut out = [0; 32];
     out.copy_from_slice(context.finish().as_ref());
     out
-}
-
-fn time(milliseconds: i64) -> Timestamp {
-    Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::UNIX_EPOCH)
-}
-
-fn json<T: serde::Serialize>(value: &T) -> rusqlite::Result<String> {
-    serde_json::to_string(value).map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))
-}
-
-fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> rusqlite::Result<T> {
-    serde_json::from_str(text).map_err(|e| {
-        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(e))
-    })
-}
-
-fn insert(
-    db: &rusqlite::Connection,
-    stored: &Stored,
-    guard: Option<&[u8; 32]>,
-) -> rusqlite::Result<()> {
-    let inline = stored.memory();
-    db.prepare_cached("INSERT INTO messages (seq, id, tenant, kind, state, size, sha256, file, accepted, reason, guard, envelope, origin, recipients, held_since) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)")?.execute(params![
-        stored.seq,
-        stored.id.as_str(),
-        stored.tenant.as_str(),
-        stored.kind.code(),
-        stored.state.word(),
-        i64::try_from(stored.content.size()).unwrap_or(i64::MAX),
-        &stored.sha256[..],
-        inline.is_none(),
-        stored.accepted.as_millisecond(),
-        stored.reason,
-        guard.map(|g| &g[..]),
-        json(&stored.envelope)?,
-        json(&stored.origin)?,
-        json(&stored.recipients)?,
-        (stored.state == State::Held).then(|| stored.accepted.as_millisecond()),
-    ])?;
-    if let Some(bytes) = inline {
-        db.prepare_cached("INSERT INTO bodies (seq, content) VALUES (?1, ?2)")?
-            .execute(params![stored.seq, &bytes[..]])?;
-    }
-    Ok(())
-}
-
-fn owe(db: &rusqlite::Connection, owed: &Owed) -> rusqlite::Result<()> {
-    db.prepare_cached(
-        "INSERT INTO owed (tenant, return_path, created, notice) VALUES (?1, ?2, ?3, ?4)",
-    )?
-    .execute(params![
-        owed.tenant,
-        owed.return_path,
-        Timestamp::now().as_millisecond(),
-        json(owed)?
-    ])
-    .map(|_| ())
-}
-
-fn settle_row(
-    db: &rusqlite::Connection,
-    stored: &Stored,
-    s: &Settlement,
-    guard: Option<&[u8; 32]>,
-) -> rusqlite::Result<()> {
-    let recipients = json(&s.recipients)?;
-    let attempts = stored.attempts + u32::from(s.count_attempt);
-    if let Some(owed) = &s.owed {
-        owe(db, owed)?;
-    }
-    if s.state == State::Done {
-        db.prepare_cached("INSERT OR REPLACE INTO history (id, tenant, kind, state, size, accepted, settled, attempts, reason, guard, envelope, recipients) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)")?.execute(params![
-            stored.id.as_str(),
-            stored.tenant.as_str(),
-            stored.kind.code(),
-            s.state.word(),
-            i64::try_from(stored.content.size()).unwrap_or(i64::MAX),
-            stored.accepted.as_millisecond(),
-            Timestamp::now().as_millisecond(),
-            attempts,
-            s.reason,
-            guard.map(|g| &g[..]),
-            json(&stored.envelope)?,
-            recipients,
-        ])?;
-        db.prepare_cached("DELETE FROM bodies WHERE seq = ?1")?
-            .execute([stored.seq])?;
-        return db
-            .prepare_cached("DELETE FROM messages WHERE seq = ?1")?
-            .execute([stored.seq])
-            .map(|_| ());
-    }
-    db.prepare_cached("UPDATE messages SET state = ?2, next = ?3, attempts = ?4, reason = ?5, uncertain = ?6, recipients = ?7, excluded = excluded + ?8 WHERE seq = ?1")?
-        .execute(params![stored.seq, s.state.word(), s.next.map(Timestamp::as_millisecond), attempts, s.reason, s.uncertain, recipients, s.exclude_ms])
-        .map(|_| ())
-}
-
-const COLUMNS: &str = "seq, id, tenant, kind, state, size, sha256, file, accepted, next, attempts, reason, uncertain, excluded, warned, envelope, origin, recipients";
-
-fn from_row(row: &Row<'_>, bodies: &Path) -> rusqlite::Result<Stored> {
-    let id: String = row.get(1)?;
-    let bad = |what: &str| {
-        rusqlite::Error::FromSqlConversionFailure(
-            0,
-            rusqlite::types::Type::Text,
-            what.to_owned().into(),
-        )
-    };
-    let size: i64 = row.get(5)?;
-    let content = if row.get(7)? {
-        Content::File {
-            path: bodies.join(&id),
-            size: size.unsigned_abs(),
-        }
-    } else {
-        Content::Memory(bytes::Bytes::new())
-    };
-    Ok(Stored {
-        seq: row.get(0)?,
-        id: MessageId::parse(&id).ok_or_else(|| bad("id"))?,
-        tenant: TenantId::parse(&row.get::<_, String>(2)?).ok_or_else(|| bad("tenant"))?,
-        kind: Kind::from_code(row.get(3)?),
-        state: State::from_word(&row.get::<_, String>(4)?).ok_or_else(|| bad("state"))?,
-        content,
-        sha256: row
-            .get::<_, Vec<u8>>(6)?
-            .try_into()
-            .map_err(|_| bad("sha256"))?,
-        accepted: time(row.get(8)?),
-        next: row.get::<_, Option<i64>>(9)?.map(time),
-        attempts: row.get(10)?,
-        reason: row.get(11)?,
-        uncertain: row.get(12)?,
-        excluded_ms: row.get(13)?,
-        warned: row.get(14)?,
-        envelope: from_json(&row.get::<_, String>(15)?)?,
-        origin: from_json(&row.get::<_, String>(16)?)?,
-        recipients: from_json(&row.get::<_, String>(17)?)?,
-    })
-}
-
-/// Loads a message with its inline content. A damaged content is an error, never mail.
-fn load(db: &rusqlite::Connection, seq: i64, bodies: &Path) -> rusqlite::Result<Option<Stored>> {
-    let found = db
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM messages WHERE seq = ?1"))?
-        .query_row([seq], |row| from_row(row, bodies))
-        .optional()?;
-    let Some(mut stored) = found else {
-        return Ok(None);
-    };
-    if matches!(stored.content, Content::Memory(_)) {
-        let bytes: Vec<u8> = db
-            .prepare_cached("SELECT content FROM bodies WHERE seq = ?1")?
-            .query_row([seq], |row| row.get(0))
-            .optional()?
-            .unwrap_or_default();
-        stored.content = Content::Memory(bytes.into());
-    }
-    Ok(Some(stored))
 }
 
 /// Whether bytes are those that were accepted.

@@ -6,7 +6,8 @@ use rusqlite::{OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{COLUMNS, Hint, Kind, Spool, State, StoreError, Stored, Waiting, from_row, lock};
+use super::rows::{self, COLUMNS, from_row};
+use super::{Hint, Kind, Spool, State, StoreError, Stored, Waiting, lock};
 use crate::message::{Envelope, MessageId, TenantId};
 
 /// Which messages are meant.
@@ -132,8 +133,8 @@ impl Spool {
         self.inner.store.read_now(|db| {
             db.prepare("SELECT tenant, kind, state, size, accepted, settled, attempts, reason, envelope, recipients FROM history WHERE id = ?1")?
                 .query_row([&id], |row| {
-                    let envelope: Envelope = super::from_json(&row.get::<_, String>(8)?)?;
-                    let states: Vec<super::RecipientState> = super::from_json(&row.get::<_, String>(9)?)?;
+                    let envelope: Envelope = rows::from_json(&row.get::<_, String>(8)?)?;
+                    let states: Vec<super::RecipientState> = rows::from_json(&row.get::<_, String>(9)?)?;
                     Ok(json!({
                         "id": id,
                         "tenant": row.get::<_, String>(0)?,
@@ -144,8 +145,8 @@ impl Spool {
                         "reason": row.get::<_, String>(7)?,
                         "attempts": row.get::<_, u32>(6)?,
                         "next": Value::Null,
-                        "accepted": iso(super::time(row.get(4)?)),
-                        "settled": iso(super::time(row.get(5)?)),
+                        "accepted": iso(rows::time(row.get(4)?)),
+                        "settled": iso(rows::time(row.get(5)?)),
                         "size": row.get::<_, i64>(3)?,
                     }))
                 })
@@ -250,7 +251,7 @@ impl Spool {
                 }
                 let restart = stored.state == State::Failed;
                 if restart {
-                    self.inner.bytes.fetch_add(stored.content.size(), std::sync::atomic::Ordering::Relaxed);
+                    self.inner.bytes.fetch_add(stored.size, std::sync::atomic::Ordering::Relaxed);
                 }
                 let reason = if action == Action::Retry { RETRIED } else { "" };
                 let accepted_age = now - stored.accepted.as_millisecond();
@@ -258,14 +259,14 @@ impl Spool {
                     db.execute(
                         "UPDATE messages SET state = 'queued', next = NULL, reason = ?6, recipients = ?2,
                          excluded = CASE WHEN ?3 THEN ?4 ELSE excluded + CASE WHEN held_since IS NULL THEN 0 ELSE ?5 - held_since END END, held_since = NULL WHERE seq = ?1",
-                        params![seq, super::json(&recipients)?, restart, accepted_age, now, reason],
+                        params![seq, rows::json(&recipients)?, restart, accepted_age, now, reason],
                     )
                 })
                 .await
             }
             Action::Remove => {
                 let (id, tenant, kind) = (stored.id.to_string(), stored.tenant.to_string(), stored.kind.code());
-                let (size, accepted, attempts) = (i64::try_from(stored.content.size()).unwrap_or(i64::MAX), stored.accepted.as_millisecond(), stored.attempts);
+                let (size, accepted, attempts) = (i64::try_from(stored.size).unwrap_or(i64::MAX), stored.accepted.as_millisecond(), stored.attempts);
                 let (envelope, recipients) = (serde_json::to_string(&stored.envelope).unwrap_or_default(), serde_json::to_string(&stored.recipients).unwrap_or_default());
                 let result = self
                     .update(move |db| {
@@ -278,7 +279,7 @@ impl Spool {
                     })
                     .await?;
                 if stored.state != State::Failed {
-                    self.inner.bytes.fetch_sub(stored.content.size(), std::sync::atomic::Ordering::Relaxed);
+                    self.subtract(stored.size);
                 }
                 if let crate::message::Content::File { path, .. } = &stored.content {
                     let _ = std::fs::remove_file(path);
@@ -396,6 +397,6 @@ fn describe(stored: &Stored, active: bool, overlay: &dyn Overlay) -> Value {
         "attempts": stored.attempts,
         "next": next.map(iso),
         "accepted": iso(stored.accepted),
-        "size": stored.content.size(),
+        "size": stored.size,
     })
 }

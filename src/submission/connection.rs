@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::admit::{self, Begun, Now};
-use super::auth::{Authenticator, Verdict};
+use super::auth::{self, Authenticator};
 use super::reply_for::{self, Refusal};
 use super::session::{Check, Session, Step, random_text};
 use super::{Answer, Settings};
@@ -20,7 +20,7 @@ use crate::observe::metrics::Metrics;
 use crate::smtp::data::{BareNewline, Receiver};
 use crate::smtp::reply::Reply;
 use crate::smtp::sasl;
-use crate::spool::{Spool, Spooled};
+use crate::spool::{Spool, Spooled, Verdict};
 
 /// Silence after which a connection is closed (RFC 5321 section 4.5.3.2.7: at least 5 minutes).
 const IDLE: Duration = Duration::from_secs(300);
@@ -81,7 +81,7 @@ pub struct Connection<S> {
     /// No line has ended in CRLF so far.
     lf_only: bool,
     /// The last accepted message, until the client goes on.
-    last: Option<Spooled>,
+    last: Option<Answered>,
 }
 
 enum Input {
@@ -188,6 +188,7 @@ impl<S: Stream> Connection<S> {
                     self.count(session, &now, &reply);
                     reply.write_to(&mut out);
                     self.flush(&mut out).await;
+                    self.settle_last(false).await;
                     let _ = timeout(Duration::from_secs(1), self.stream.shutdown()).await;
                     return None;
                 }
@@ -260,10 +261,13 @@ impl<S: Stream> Connection<S> {
         matches!(written, Ok(Ok(())))
     }
 
-    /// The client sent something after our 250: it has read it.
+    /// The client sent something after our 250: it has read it. What it had sent before it hung
+    /// up proves nothing.
     fn client_went_on(&mut self) {
-        if let Some(spooled) = self.last.take() {
-            self.services.spool.went_on(&spooled);
+        if self.last.as_ref().is_some_and(|last| !last.hung_up)
+            && let Some(last) = self.last.take()
+        {
+            self.services.spool.went_on(&last.spooled);
         }
     }
 
@@ -294,19 +298,33 @@ impl<S: Stream> Connection<S> {
                 return Input::Eof;
             }
             let stop = self.services.stop.clone();
+            // Silence of a client that is still there means, after a moment, that it has read.
+            let unread = self.last.as_ref().map(|last| last.at + SURELY_READ);
+            let patience = match unread {
+                Some(_) if !self.stream.is_gone() => SURELY_READ,
+                _ => IDLE,
+            };
             let read = tokio::select! {
-                read = timeout(IDLE, self.fill()) => read,
-                () = stop.cancelled() => return Input::Stopping,
+                read = timeout(patience, self.fill()) => read,
+                () = stop.cancelled() => {
+                    self.settle_last(false).await;
+                    return Input::Stopping;
+                }
             };
             match read {
-                Err(_) => return Input::Idle,
-                Ok(Err(_)) => return Input::Eof,
+                Err(_) if patience < IDLE => self.client_went_on(),
+                Err(_) => {
+                    self.settle_last(false).await;
+                    return Input::Idle;
+                }
+                Ok(Err(error)) => {
+                    // TLS without its closing word is how many clients end; a reset is not.
+                    let reset = error.kind() != std::io::ErrorKind::UnexpectedEof;
+                    self.settle_last(reset).await;
+                    return Input::Eof;
+                }
                 Ok(Ok(0)) => {
-                    // A clean end after our 250 was written: the client has read it. What it
-                    // closed before, or broke off, it may send again.
-                    if !self.stream.is_broken() {
-                        self.client_went_on();
-                    }
+                    self.settle_last(false).await;
                     return Input::Eof;
                 }
                 Ok(Ok(_)) => {}
@@ -327,25 +345,25 @@ impl<S: Stream> Connection<S> {
     }
 
     async fn check(&mut self, session: &mut Session, now: &Now, check: Check) -> Step {
-        let auth = Arc::clone(&self.services.auth);
+        let logins = Arc::clone(&self.services.auth);
         let directory = &now.directory;
         let (login, step) = match check {
             Check::Password(credentials) => {
                 let login = credentials.login.clone();
-                let step = match auth.password(directory, &credentials, self.peer).await {
-                    Verdict::Right => session.right(credentials.login),
-                    Verdict::Wrong => session.wrong(),
-                    Verdict::Busy => session.busy(),
+                let step = match logins.password(directory, &credentials, self.peer).await {
+                    auth::Verdict::Right => session.right(credentials.login),
+                    auth::Verdict::Wrong => session.wrong(),
+                    auth::Verdict::Busy => session.busy(),
                 };
                 (login, step)
             }
-            _ if auth.is_throttled(self.peer) => (String::new(), session.busy()),
+            _ if logins.is_throttled(self.peer) => (String::new(), session.busy()),
             Check::CramMd5 {
                 login,
                 digest,
                 challenge,
             } => {
-                let secret = auth.plain_secret(directory, &login);
+                let secret = logins.plain_secret(directory, &login);
                 // Unknown logins are computed with a secret of no use, so that they cost the same.
                 let expected = sasl::cram_md5_digest(
                     secret.as_ref().map_or("\u{0}", |s| s.expose()),
@@ -367,7 +385,7 @@ impl<S: Stream> Connection<S> {
             }
             Check::ScramFinal(server, message) => {
                 let login = server.login().to_owned();
-                let secret = auth.plain_secret(directory, &login);
+                let secret = logins.plain_secret(directory, &login);
                 let proof =
                     server.finish(&message, secret.as_ref().map_or("\u{0}", |s| s.expose()));
                 let step = match (proof, secret) {
@@ -506,8 +524,7 @@ impl<S: Stream> Connection<S> {
                 .metrics
                 .accepted(begun.tenant.id.as_str(), &self.listener.name);
         }
-        let verdict = if self.listener.answer == Answer::Relayed && !held && !spooled.is_duplicate()
-        {
+        let told = if self.listener.answer == Answer::Relayed && !held && !spooled.is_duplicate() {
             let waiter = spool.verdict(&spooled);
             spool.release(&spooled);
             timeout(self.listener.answer_within, waiter)
@@ -518,15 +535,67 @@ impl<S: Stream> Connection<S> {
             spool.release(&spooled);
             None
         };
-        let gone_before = self.stream.is_gone();
+        let hung_up = self.stream.is_gone();
+        let verdict = told.as_ref().map(|t| t.verdict.clone());
         reply_for::accepted(&spooled, verdict.as_ref()).write_to(out);
         let sent = self.flush(out).await;
-        // A client that had hung up before our 250 cannot have read it; the guard stays.
-        if sent && !gone_before {
-            self.last = Some(spooled);
+        let refused = matches!(verdict, Some(Verdict::Refused(_)));
+        if let Some(told) = told {
+            // Whom we could not tell of a refusal gets a bounce.
+            let reached = sent && !(hung_up && self.is_lost().await);
+            let _ = told.passed_on.send(reached);
+        }
+        if refused {
+            // Nothing was taken, so a repeat is nothing but a new try.
+            spool.went_on(&spooled);
+        } else if sent {
+            self.last = Some(Answered {
+                spooled,
+                at: Instant::now(),
+                hung_up,
+            });
+        } else {
+            spool.lost(&spooled);
         }
         sent
     }
+
+    /// Whether our last bytes met a closed connection; waits a moment for its answer.
+    async fn is_lost(&self) -> bool {
+        for _ in 0..HANGUP_CHECKS {
+            if self.stream.is_broken() {
+                return true;
+            }
+            tokio::time::sleep(HANGUP_PAUSE).await;
+        }
+        false
+    }
+
+    /// The connection has ended: has the client read our last 250?
+    async fn settle_last(&mut self, reset: bool) {
+        let Some(last) = self.last.take() else { return };
+        // A client that closed its side before the answer may still read it (half-closed), or be
+        // gone for good: then our bytes were answered by a reset.
+        let lost = reset || self.stream.is_broken() || (last.hung_up && self.is_lost().await);
+        if lost {
+            self.services.spool.lost(&last.spooled);
+        } else {
+            self.services.spool.went_on(&last.spooled);
+        }
+    }
+}
+
+/// How often and how long we wait for the reset that a closed connection answers with.
+const HANGUP_CHECKS: u32 = 25;
+const HANGUP_PAUSE: Duration = Duration::from_millis(20);
+/// A client that is still there so long after our 250 has read it.
+const SURELY_READ: Duration = Duration::from_secs(1);
+
+/// A 250 that was sent, until it is known that it was read.
+struct Answered {
+    spooled: Spooled,
+    at: Instant,
+    hung_up: bool,
 }
 
 /// What the log says of an accepted message.

@@ -1,0 +1,136 @@
+//! Whose sender a message leaves with, by today's settings and the chosen route.
+
+use bytes::Bytes;
+
+use crate::message::header::Header;
+use crate::prepare::{self, Preparation, PrepareError, Source, dkim, rewrite};
+use crate::smtp::capabilities::Capabilities;
+use crate::spool::Stored;
+use crate::tenant::route::Route;
+use crate::tenant::{ApplicationFrom, ReplyTo, SystemSender, Tenant};
+use crate::transport::Upstream;
+use crate::transport::smtp::Utf8Headers;
+
+/// Prepares a message for a route. The one way, for delivery, `test` and `preview` alike.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is a different thing; a struct would only name them again"
+)]
+pub fn prepare_for(
+    tenant: &Tenant,
+    route: &Route,
+    stored: &Stored,
+    content: &Bytes,
+    recipients: &[usize],
+    hostname: &str,
+    secrets: &crate::vault::Secrets,
+    capabilities: &Capabilities,
+    null_refused: bool,
+) -> Result<Preparation, PrepareError> {
+    let settings = sender_settings(tenant, route, stored, content, hostname);
+    let keys = match route {
+        Route::System { system, .. } if system.sender == SystemSender::System => &system.dkim,
+        Route::Own(_) | Route::System { .. } => &tenant.dkim,
+    };
+    let mut signers = Vec::new();
+    for key in keys {
+        if key.when == dkim::When::Auto && route.upstream().signs_itself() {
+            continue;
+        }
+        let loaded = key
+            .key(secrets)
+            .map_err(|e| PrepareError::Signing(e.to_string()))?;
+        signers.push(dkim::Signer {
+            domain: &key.domain,
+            selector: &key.selector,
+            key: loaded,
+        });
+    }
+    let source = Source {
+        id: stored.id,
+        accepted: stored.accepted,
+        origin: &stored.origin,
+        envelope: &stored.envelope,
+        recipients,
+        content,
+        ours: stored.kind.is_ours(),
+        null_refused,
+    };
+    prepare::prepare(&source, &settings, &signers, capabilities)
+}
+
+/// The sender that this route gives the message, by today's settings.
+fn sender_settings(
+    tenant: &Tenant,
+    route: &Route,
+    stored: &Stored,
+    content: &Bytes,
+    hostname: &str,
+) -> prepare::Settings {
+    let rules = &tenant.sender;
+    let utf8_headers = match route.upstream().as_ref() {
+        Upstream::Smtp(settings) => settings.utf8_headers,
+        Upstream::Capture(_) => Utf8Headers::Auto,
+    };
+    let reply_to = match &rules.reply_to {
+        _ if stored.kind.is_ours() => prepare::ReplyTo::Untouched,
+        ReplyTo::Application => prepare::ReplyTo::ApplicationElse(tenant.email.clone()),
+        ReplyTo::OriginalFrom => prepare::ReplyTo::OriginalFromElse(tenant.email.clone()),
+        ReplyTo::Fixed(address) => prepare::ReplyTo::Fixed(address.clone()),
+    };
+    let own_domains = tenant
+        .dkim
+        .iter()
+        .map(|k| k.domain.clone())
+        .chain([rules.address.ascii_domain()])
+        .collect();
+    let mut settings = prepare::Settings {
+        address: rules.address.clone(),
+        name: rules.name.clone(),
+        keep_from: false,
+        reply_to,
+        return_path: rules.return_path.clone(),
+        utf8_headers,
+        hostname: hostname.to_owned(),
+        detour: None,
+        own_domains,
+    };
+    if rules.application_from != ApplicationFrom::Replace {
+        let user = stored
+            .origin
+            .login
+            .as_deref()
+            .and_then(|login| tenant.user(login));
+        let known = stored.origin.login.is_none() || user.is_some();
+        let from = Header::parse(content)
+            .ok()
+            .and_then(|header| rewrite::application_from(content, &header));
+        settings.keep_from = known && from.is_some_and(|address| tenant.may_use(user, &address));
+    }
+    if let Route::System {
+        system, fallback, ..
+    } = route
+    {
+        settings.detour = Some(if *fallback {
+            "system-relay; reason=own-upstream-failing"
+        } else {
+            "system-relay"
+        });
+        settings.return_path = Some(system.email.clone());
+        if system.sender == SystemSender::System {
+            settings.address = system.email.clone();
+            settings.name.clone_from(&system.name);
+            settings.keep_from = false;
+        }
+    }
+    settings
+}
+
+/// The effective return path of a tenant's message today: where its bounce goes.
+pub fn return_path(tenant: &Tenant) -> crate::smtp::address::Address {
+    tenant
+        .sender
+        .return_path
+        .clone()
+        .unwrap_or_else(|| tenant.sender.address.clone())
+}

@@ -1,0 +1,173 @@
+//! Messages as rows: what the embedded store writes and reads.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension as _, Row, params};
+
+use super::{Kind, Owed, Settlement, State, Stored};
+use crate::message::{Content, MessageId, TenantId};
+
+pub(super) fn time(milliseconds: i64) -> Timestamp {
+    Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+pub(super) fn json<T: serde::Serialize>(value: &T) -> rusqlite::Result<String> {
+    serde_json::to_string(value).map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))
+}
+
+pub(super) fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> rusqlite::Result<T> {
+    serde_json::from_str(text).map_err(|e| {
+        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(e))
+    })
+}
+
+pub(super) fn insert(
+    db: &rusqlite::Connection,
+    stored: &Stored,
+    guard: Option<&[u8; 32]>,
+) -> rusqlite::Result<()> {
+    let inline = stored.memory();
+    db.prepare_cached("INSERT INTO messages (seq, id, tenant, kind, state, size, sha256, file, accepted, reason, guard, envelope, origin, recipients, held_since) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)")?.execute(params![
+        stored.seq,
+        stored.id.as_str(),
+        stored.tenant.as_str(),
+        stored.kind.code(),
+        stored.state.word(),
+        i64::try_from(stored.size).unwrap_or(i64::MAX),
+        &stored.sha256[..],
+        inline.is_none(),
+        stored.accepted.as_millisecond(),
+        stored.reason,
+        guard.map(|g| &g[..]),
+        json(&stored.envelope)?,
+        json(&stored.origin)?,
+        json(&stored.recipients)?,
+        (stored.state == State::Held).then(|| stored.accepted.as_millisecond()),
+    ])?;
+    if let Some(bytes) = inline {
+        db.prepare_cached("INSERT INTO bodies (seq, content) VALUES (?1, ?2)")?
+            .execute(params![stored.seq, &bytes[..]])?;
+    }
+    Ok(())
+}
+
+pub(super) fn owe(db: &rusqlite::Connection, owed: &Owed) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT INTO owed (tenant, return_path, created, notice) VALUES (?1, ?2, ?3, ?4)",
+    )?
+    .execute(params![
+        owed.tenant,
+        owed.return_path,
+        Timestamp::now().as_millisecond(),
+        json(owed)?
+    ])
+    .map(|_| ())
+}
+
+pub(super) fn settle_row(
+    db: &rusqlite::Connection,
+    stored: &Stored,
+    s: &Settlement,
+    guard: Option<&[u8; 32]>,
+) -> rusqlite::Result<()> {
+    let recipients = json(&s.recipients)?;
+    let attempts = stored.attempts + u32::from(s.count_attempt);
+    for owed in &s.owed {
+        owe(db, owed)?;
+    }
+    if s.state == State::Done {
+        db.prepare_cached("INSERT OR REPLACE INTO history (id, tenant, kind, state, size, accepted, settled, attempts, reason, guard, envelope, recipients) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)")?.execute(params![
+            stored.id.as_str(),
+            stored.tenant.as_str(),
+            stored.kind.code(),
+            s.state.word(),
+            i64::try_from(stored.size).unwrap_or(i64::MAX),
+            stored.accepted.as_millisecond(),
+            Timestamp::now().as_millisecond(),
+            attempts,
+            s.reason,
+            guard.map(|g| &g[..]),
+            json(&stored.envelope)?,
+            recipients,
+        ])?;
+        db.prepare_cached("DELETE FROM bodies WHERE seq = ?1")?
+            .execute([stored.seq])?;
+        return db
+            .prepare_cached("DELETE FROM messages WHERE seq = ?1")?
+            .execute([stored.seq])
+            .map(|_| ());
+    }
+    db.prepare_cached("UPDATE messages SET state = ?2, next = ?3, attempts = ?4, reason = ?5, uncertain = ?6, recipients = ?7, excluded = excluded + ?8 WHERE seq = ?1")?
+        .execute(params![stored.seq, s.state.word(), s.next.map(Timestamp::as_millisecond), attempts, s.reason, s.uncertain, recipients, s.exclude_ms])
+        .map(|_| ())
+}
+
+pub(super) const COLUMNS: &str = "seq, id, tenant, kind, state, size, sha256, file, accepted, next, attempts, reason, uncertain, excluded, warned, envelope, origin, recipients";
+
+pub(super) fn from_row(row: &Row<'_>, bodies: &Path) -> rusqlite::Result<Stored> {
+    let id: String = row.get(1)?;
+    let bad = |what: &str| {
+        rusqlite::Error::FromSqlConversionFailure(
+            0,
+            rusqlite::types::Type::Text,
+            what.to_owned().into(),
+        )
+    };
+    let size: i64 = row.get(5)?;
+    let content = if row.get(7)? {
+        Content::File {
+            path: bodies.join(&id),
+            size: size.unsigned_abs(),
+        }
+    } else {
+        Content::Memory(bytes::Bytes::new())
+    };
+    Ok(Stored {
+        seq: row.get(0)?,
+        id: MessageId::parse(&id).ok_or_else(|| bad("id"))?,
+        tenant: TenantId::parse(&row.get::<_, String>(2)?).ok_or_else(|| bad("tenant"))?,
+        kind: Kind::from_code(row.get(3)?),
+        state: State::from_word(&row.get::<_, String>(4)?).ok_or_else(|| bad("state"))?,
+        content,
+        size: size.unsigned_abs(),
+        sha256: row
+            .get::<_, Vec<u8>>(6)?
+            .try_into()
+            .map_err(|_| bad("sha256"))?,
+        accepted: time(row.get(8)?),
+        next: row.get::<_, Option<i64>>(9)?.map(time),
+        attempts: row.get(10)?,
+        reason: row.get(11)?,
+        uncertain: row.get(12)?,
+        excluded_ms: row.get(13)?,
+        warned: row.get(14)?,
+        envelope: from_json(&row.get::<_, String>(15)?)?,
+        origin: from_json(&row.get::<_, String>(16)?)?,
+        recipients: from_json(&row.get::<_, String>(17)?)?,
+    })
+}
+
+/// Loads a message with its inline content. A damaged content is an error, never mail.
+pub(super) fn load(
+    db: &rusqlite::Connection,
+    seq: i64,
+    bodies: &Path,
+) -> rusqlite::Result<Option<Stored>> {
+    let found = db
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM messages WHERE seq = ?1"))?
+        .query_row([seq], |row| from_row(row, bodies))
+        .optional()?;
+    let Some(mut stored) = found else {
+        return Ok(None);
+    };
+    if matches!(stored.content, Content::Memory(_)) {
+        let bytes: Vec<u8> = db
+            .prepare_cached("SELECT content FROM bodies WHERE seq = ?1")?
+            .query_row([seq], |row| row.get(0))
+            .optional()?
+            .unwrap_or_default();
+        stored.content = Content::Memory(bytes.into());
+    }
+    Ok(Some(stored))
+}
