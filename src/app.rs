@@ -149,6 +149,8 @@ struct Server {
     path: PathBuf,
     config: Config,
     vault_text: Vec<u8>,
+    /// The state of the files that was refused last: not read again until it changes.
+    refused: Option<u64>,
     spool: Spool,
     admit: Arc<ArcSwap<admit::Now>>,
     listeners: Listeners,
@@ -229,6 +231,7 @@ pub async fn run(path: &Path, config: Config) -> Result<(), Failure> {
         path: path.to_owned(),
         config,
         vault_text,
+        refused: None,
         spool: spool.clone(),
         admit,
         listeners,
@@ -266,12 +269,12 @@ impl Server {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(broken)?;
         let mut hangup = signal(SignalKind::hangup()).map_err(broken)?;
         let (changed, mut changes) = mpsc::channel::<()>(1);
-        let _watcher = self.watch_files(secrets, changed);
+        let mut watcher = self.watch_files(secrets, changed.clone());
         // Signals and changes are seen from here on, so now it may be said that we serve.
         health.enter(Phase::Ready);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         tracing::info!(event = "started", version = env!("CARGO_PKG_VERSION"), hostname = %self.config.server.hostname, tenants = self.config.directory.len(), waiting_bytes = self.spool.bytes());
-        if self.changed_since_read() {
+        if self.changed_since_read(secrets) {
             self.reload(false).await;
         }
         let mut housekeeping = tokio::time::interval(Duration::from_secs(600));
@@ -285,7 +288,12 @@ impl Server {
                     // An editor writes several times; wait until it is done.
                     tokio::time::sleep(SETTLE).await;
                     while changes.try_recv().is_ok() {}
-                    self.reload(false).await;
+                    if self.changed_since_read(secrets) {
+                        self.reload(false).await;
+                        // Directories may have come and gone.
+                        drop(watcher.take());
+                        watcher = self.watch_files(secrets, changed.clone());
+                    }
                 }
                 _ = housekeeping.tick() => {
                     if let Err(error) = self.spool.prune(self.config.history).await {
@@ -302,36 +310,21 @@ impl Server {
     }
 
     /// Whether a file was changed between being read and being watched.
-    fn changed_since_read(&self) -> bool {
-        config::stamp(&self.config.path, &self.config.server.tenants_dir) != self.config.stamp
+    fn changed_since_read(&self, secrets: &Secrets) -> bool {
+        let stamp = config::stamp(&self.config.path, &self.config.server.tenants_dir);
+        let vault = std::fs::read(secrets.vault().path()).unwrap_or_default();
+        (stamp != self.config.stamp && Some(stamp) != self.refused) || vault != self.vault_text
     }
 
-    /// Watches directories, not files: editors replace files.
+    /// Watches directories, not files: editors replace files, and what stands there may be a link
+    /// into another directory. Whether anything that matters has changed is looked up afterwards.
     fn watch_files(
         &self,
         secrets: &Secrets,
         changed: mpsc::Sender<()>,
     ) -> Option<notify::RecommendedWatcher> {
-        let vault = secrets.vault().path().to_owned();
-        let (operator, tenants) = (
-            self.config.path.clone(),
-            self.config.server.tenants_dir.clone(),
-        );
-        let concerned = {
-            let (vault, operator, tenants) =
-                (canonical(&vault), canonical(&operator), canonical(&tenants));
-            move |path: &Path| {
-                path == vault
-                    || path == operator
-                    || (path.parent() == Some(tenants.as_path())
-                        && path.extension().is_some_and(|e| e == "toml"))
-            }
-        };
         let handler = move |event: notify::Result<notify::Event>| {
-            if let Ok(event) = event
-                && !matches!(event.kind, notify::EventKind::Access(_))
-                && event.paths.iter().any(|p| concerned(p))
-            {
+            if event.is_ok_and(|e| !matches!(e.kind, notify::EventKind::Access(_))) {
                 let _ = changed.try_send(());
             }
         };
@@ -342,18 +335,27 @@ impl Server {
                 return None;
             }
         };
-        let directories = [
-            operator.parent().map(Path::to_owned),
-            Some(tenants),
-            vault.parent().map(Path::to_owned),
-        ];
-        for directory in directories.into_iter().flatten() {
-            let directory = if directory.as_os_str().is_empty() {
-                PathBuf::from(".")
-            } else {
-                directory
-            };
-            if let Err(error) = watcher.watch(&canonical(&directory), RecursiveMode::NonRecursive) {
+        let tenants = &self.config.server.tenants_dir;
+        let mut directories = std::collections::BTreeSet::new();
+        for path in [
+            self.config.path.as_path(),
+            secrets.vault().path(),
+            tenants.as_path(),
+        ] {
+            for form in [path.to_owned(), path.canonicalize().unwrap_or_default()] {
+                let parent = form.parent().map(|p| {
+                    if p.as_os_str().is_empty() {
+                        PathBuf::from(".")
+                    } else {
+                        p.to_owned()
+                    }
+                });
+                directories.extend(parent.and_then(|p| p.canonicalize().ok()));
+            }
+        }
+        directories.extend(tenants.canonicalize().ok());
+        for directory in directories {
+            if let Err(error) = watcher.watch(&directory, RecursiveMode::NonRecursive) {
                 tracing::warn!(event = "watch-failed", directory = %directory.display(), reason = %error, "changes there are not seen; send SIGHUP after a change");
             }
         }
@@ -362,6 +364,10 @@ impl Server {
 
     /// Reads everything anew; swaps it whole, or keeps the old on any error and says so.
     async fn reload(&mut self, all: bool) {
+        self.refused = Some(config::stamp(
+            &self.config.path,
+            &self.config.server.tenants_dir,
+        ));
         let path = self.path.clone();
         let Ok(outcome) = tokio::task::spawn_blocking(move || config::load(&path)).await else {
             return;
@@ -426,17 +432,6 @@ impl Server {
             tenants = self.config.directory.len(),
             concerned = count
         );
-    }
-}
-
-fn canonical(path: &Path) -> PathBuf {
-    match (path.canonicalize(), path.parent(), path.file_name()) {
-        (Ok(path), _, _) => path,
-        // A file that is not there yet: its directory is.
-        (Err(_), Some(parent), Some(name)) => parent
-            .canonicalize()
-            .map_or_else(|_| path.to_owned(), |p| p.join(name)),
-        (Err(_), _, _) => path.to_owned(),
     }
 }
 

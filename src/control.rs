@@ -102,9 +102,7 @@ pub async fn serve(listener: UnixListener, control: Arc<Control>, stop: Cancella
             Ok((stream, _)) => {
                 let control = Arc::clone(&control);
                 tokio::spawn(async move {
-                    let _ =
-                        tokio::time::timeout(Duration::from_secs(600), converse(stream, &control))
-                            .await;
+                    let _ = converse(stream, &control).await;
                 });
             }
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,

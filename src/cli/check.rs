@@ -21,7 +21,7 @@ pub(super) fn schema(which: Schema) -> Result<ExitCode, Failure> {
         Schema::Operator => schema::operator_json(),
         Schema::Tenant => schema::tenant_json(),
     };
-    println!(
+    outln!(
         "{}",
         serde_json::to_string_pretty(&value).map_err(|e| Failure::new(1, e.to_string()))?
     );
@@ -43,13 +43,13 @@ pub(super) fn check(path: &Path, json: bool) -> Result<ExitCode, Failure> {
             .map(config::Problem::to_json)
             .collect();
         list.extend(missing.iter().map(|text| serde_json::json!({"severity": "warning", "file": path.display().to_string(), "line": 0, "key": "", "found": text, "allowed": "", "hint": ""})));
-        println!("{}", serde_json::Value::Array(list));
+        outln!("{}", serde_json::Value::Array(list));
     } else {
         for problem in &outcome.problems {
-            println!("{problem}");
+            outln!("{problem}");
         }
         for text in &missing {
-            println!("{}: warning: {text}", path.display());
+            outln!("{}: warning: {text}", path.display());
         }
         let errors = outcome
             .problems

@@ -133,7 +133,7 @@ fn new(
         print_record(&domain, selector, &key);
     }
     for (selector, name, _) in &made {
-        println!(
+        outln!(
             "[[dkim]]\ndomain = \"{domain}\"\nselector = \"{selector}\"\nkey = {{ vault = \"{name}\" }}\n"
         );
     }
@@ -142,11 +142,11 @@ fn new(
 
 fn print_record(domain: &str, selector: &str, key: &Key) {
     let record = key.record();
-    println!(
+    outln!(
         "; name\n{selector}._domainkey.{domain}\n; type TXT, value whole (most web panels split it themselves)\n{record}"
     );
     if record.len() > 255 {
-        println!(
+        outln!(
             "; value split at 255, for a zone file\n( {} )",
             split(&record)
                 .iter()
@@ -155,7 +155,7 @@ fn print_record(domain: &str, selector: &str, key: &Key) {
                 .join(" ")
         );
     }
-    println!();
+    outln!("");
 }
 
 /// TXT strings hold at most 255 octets; readers join them without a blank.
@@ -193,7 +193,7 @@ fn record(config: &Config, tenant: &str, json: bool) -> Result<ExitCode, Failure
         }
     }
     if json {
-        println!("{}", serde_json::Value::Array(list));
+        outln!("{}", serde_json::Value::Array(list));
     }
     Ok(ExitCode::SUCCESS)
 }

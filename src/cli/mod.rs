@@ -1,5 +1,15 @@
 //! The command line: one file a command. Data goes to stdout, talk to stderr.
 
+/// Prints a line of data; a reader that has gone away ends the program quietly.
+macro_rules! outln {
+    ($($argument:tt)*) => {{
+        use std::io::Write as _;
+        if writeln!(std::io::stdout(), $($argument)*).is_err() {
+            std::process::exit(0);
+        }
+    }};
+}
+
 mod check;
 mod dkim;
 mod preview;
@@ -92,7 +102,6 @@ enum Command {
     #[command(subcommand)]
     Queue(queue::Command),
     /// Hand in a message as /usr/sbin/sendmail does
-    #[command(disable_help_flag = true)]
     Sendmail {
         /// As for sendmail: -t -i -oi -f ADDR -F NAME -bs --tenant T -- RECIPIENT…
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -120,10 +129,15 @@ pub fn main() -> ExitCode {
         .first()
         .map(|a| PathBuf::from(a).file_name().unwrap_or_default().to_owned())
         .unwrap_or_default();
-    if name == "sendmail" {
-        // Invoked through a link: all arguments are sendmail's.
-        arguments.insert(1, "sendmail".into());
-        arguments.insert(2, "--".into());
+    // sendmail's arguments are its own, `--` included: they never go through our parser.
+    let rest = if name == "sendmail" {
+        Some((None, arguments.split_off(1)))
+    } else {
+        sendmail_arguments(&arguments)
+    };
+    if let Some((config, rest)) = rest {
+        let config = config.or_else(|| std::env::var_os("POSTBOTE_CONFIG").map(PathBuf::from));
+        return finish(sendmail::run(config, rest));
     }
     let parsed = match Arguments::try_parse_from(arguments) {
         Ok(parsed) => parsed,
@@ -132,11 +146,37 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { exit::USAGE } else { 0 });
         }
     };
-    match dispatch(parsed) {
+    finish(dispatch(parsed))
+}
+
+fn finish(result: Result<ExitCode, Failure>) -> ExitCode {
+    match result {
         Ok(code) => code,
         Err(failure) => {
             eprintln!("postbote: {}", failure.message);
             ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// The arguments behind `postbote [--config FILE] sendmail`, except where help is asked for.
+fn sendmail_arguments(arguments: &[OsString]) -> Option<(Option<PathBuf>, Vec<OsString>)> {
+    let mut config = None;
+    let mut at = 1;
+    loop {
+        let word = arguments.get(at)?.to_str()?;
+        if word == "sendmail" {
+            let rest = arguments[at + 1..].to_vec();
+            let help = rest.first().is_some_and(|a| a == "--help" || a == "help");
+            return (!help).then_some((config, rest));
+        } else if word == "--config" {
+            config = Some(PathBuf::from(arguments.get(at + 1)?));
+            at += 2;
+        } else if let Some(path) = word.strip_prefix("--config=") {
+            config = Some(PathBuf::from(path));
+            at += 1;
+        } else {
+            return None;
         }
     }
 }

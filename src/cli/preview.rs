@@ -55,6 +55,16 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode, Fa
         .take(config.server.max_message_size + 1)
         .read_to_end(&mut raw)
         .map_err(|e| Failure::new(exit::DATA, format!("standard input cannot be read: {e}")))?;
+    if raw.is_empty() || raw.len() as u64 > config.server.max_message_size {
+        return Err(Failure::new(
+            exit::DATA,
+            format!(
+                "the message has {} octets; it would be refused (1 to {} are allowed)",
+                raw.len(),
+                config.server.max_message_size
+            ),
+        ));
+    }
     let (text, findings) = canonical(&raw);
     if findings.nul {
         return Err(Failure::new(

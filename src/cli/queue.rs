@@ -167,7 +167,7 @@ fn list(config: &Config, filter: Filter, json: bool) -> Result<ExitCode, Failure
             .map_err(Failure::from)?,
     };
     if json {
-        println!("{}", Value::Array(list));
+        outln!("{}", Value::Array(list));
         return Ok(ExitCode::SUCCESS);
     }
     let text = |value: &Value, key: &str| value[key].as_str().unwrap_or("-").to_owned();
@@ -179,7 +179,7 @@ fn list(config: &Config, filter: Filter, json: bool) -> Result<ExitCode, Failure
             .filter(|r| r["state"] != "sent")
             .filter_map(|r| r["address"].as_str())
             .collect();
-        println!(
+        outln!(
             "{}  {:<9}  {:<12}  {}  {:>9}  {} -> {}",
             text(message, "id"),
             text(message, "state"),
@@ -191,7 +191,7 @@ fn list(config: &Config, filter: Filter, json: bool) -> Result<ExitCode, Failure
         );
         let reason = text(message, "reason");
         if !reason.is_empty() {
-            println!(
+            outln!(
                 "                  {reason} (next: {}, attempts: {})",
                 text(message, "next"),
                 message["attempts"]
@@ -218,7 +218,7 @@ fn show(config: &Config, id: &str, json: bool) -> Result<ExitCode, Failure> {
         ));
     }
     if json {
-        println!("{found}");
+        outln!("{found}");
         return Ok(ExitCode::SUCCESS);
     }
     for key in [
@@ -226,7 +226,7 @@ fn show(config: &Config, id: &str, json: bool) -> Result<ExitCode, Failure> {
         "reason",
     ] {
         if let Some(value) = found.get(key).filter(|v| !v.is_null()) {
-            println!(
+            outln!(
                 "{key:<9} {}",
                 value
                     .as_str()
@@ -235,7 +235,7 @@ fn show(config: &Config, id: &str, json: bool) -> Result<ExitCode, Failure> {
         }
     }
     for recipient in found["to"].as_array().into_iter().flatten() {
-        println!(
+        outln!(
             "to        {} {} {}",
             recipient["address"].as_str().unwrap_or(""),
             recipient["state"].as_str().unwrap_or(""),
@@ -263,7 +263,7 @@ fn operate(config: &Config, action: Action, filter: Filter) -> Result<ExitCode, 
         }
     };
     for id in &report.done {
-        println!("{id}");
+        outln!("{id}");
     }
     for (id, reason) in &report.refused {
         eprintln!("{id}: {reason}");

@@ -147,7 +147,7 @@ fn read_message(config: &Config, ignore_dots: bool) -> Result<Vec<u8>, Failure> 
         let mut at = 0;
         while at < raw.len() {
             let end = memchr::memchr(b'\n', &raw[at..]).map_or(raw.len(), |n| at + n + 1);
-            if raw[at..end].trim_ascii_end() == b"." {
+            if matches!(&raw[at..end], b".\n" | b".\r\n" | b".") {
                 raw.truncate(at);
                 break;
             }
@@ -187,7 +187,16 @@ fn complete(
         addresses.push(parse(text)?);
     }
     if options.from_header {
-        for name in ["To", "Cc", "Bcc"] {
+        let resent = ["Resent-To", "Resent-Cc", "Resent-Bcc"];
+        let names = if resent
+            .iter()
+            .any(|name| header.count(&canonical_text, name) > 0)
+        {
+            resent
+        } else {
+            ["To", "Cc", "Bcc"]
+        };
+        for name in names {
             for field in header.all(&canonical_text, name) {
                 let list = mailbox::parse(&crate::message::header::unfold(
                     &canonical_text[field.value.clone()],

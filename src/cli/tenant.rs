@@ -94,14 +94,16 @@ fn list(config: &Config, json: bool) -> Result<ExitCode, Failure> {
         if json {
             items.push(serde_json::json!({"id": tenant.id.as_str(), "name": tenant.name, "email": tenant.email.as_str(), "route": route, "upstream": upstream}));
         } else {
-            println!(
+            outln!(
                 "{:<20}  {:<28}  {:<30}  {route}: {upstream}",
-                tenant.id, tenant.name, tenant.email
+                tenant.id,
+                tenant.name,
+                tenant.email
             );
         }
     }
     if json {
-        println!("{}", serde_json::Value::Array(items));
+        outln!("{}", serde_json::Value::Array(items));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -148,7 +150,7 @@ fn show(config: &Config, id: &str, json: bool) -> Result<ExitCode, Failure> {
         "own_upstream": tenant.policy.own_upstream,
     });
     if json {
-        println!("{value}");
+        outln!("{value}");
     } else if let Some(object) = value.as_object() {
         for (key, value) in object {
             let text = match value {
@@ -161,7 +163,7 @@ fn show(config: &Config, id: &str, json: bool) -> Result<ExitCode, Failure> {
                     .join(", "),
                 other => other.to_string(),
             };
-            println!("{key:<17} {text}");
+            outln!("{key:<17} {text}");
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -249,6 +251,23 @@ fn add(
             format!("found the id {id:?}; allowed: letters a-z, digits and -, at most 63"),
         )
     })?;
+    if let Some(host) = host.as_deref().filter(|h| {
+        h.parse::<std::net::IpAddr>().is_err() && crate::smtp::address::ascii_domain(h).is_none()
+    }) {
+        return Err(Failure::new(
+            exit::DATA,
+            format!("--host: found {host:?}; allowed: a host name or an IP address"),
+        ));
+    }
+    if let Some(name) = name
+        .as_deref()
+        .filter(|n| n.trim().is_empty() || n.chars().any(char::is_control))
+    {
+        return Err(Failure::new(
+            exit::DATA,
+            format!("--name: found {name:?}; allowed: text on one line"),
+        ));
+    }
     let email = Address::parse(email)
         .map_err(|e| Failure::new(exit::DATA, format!("{email:?} is not an address: {e}")))?;
     let outcome = config::load(path);
@@ -284,7 +303,7 @@ fn add(
         language,
     );
     create(&file, &text)?;
-    println!("{}", file.display());
+    outln!("{}", file.display());
     eprintln!(
         "{}: {}",
         found.provider.map_or("provider unknown", |p| p.name),

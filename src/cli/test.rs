@@ -97,7 +97,7 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode, Fa
         Timeouts::TEST,
         transcript.clone(),
     );
-    println!(
+    outln!(
         "{}: {} ({})",
         say(language, "Weg", "Route"),
         route.key(tenant),
@@ -112,9 +112,9 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode, Fa
         from.as_ref(),
     ))?;
     for line in transcript.lines() {
-        println!("{line}");
+        outln!("{line}");
     }
-    println!();
+    outln!("");
     report(config, tenant, &to, &route, result)
 }
 
@@ -268,12 +268,12 @@ fn report(
     let failure = match result {
         Ok((results, pin)) => match results.into_iter().next().map(|r| r.result) {
             Some(Ok(accepted)) => {
-                println!(
+                outln!(
                     "{}: {to}: {}",
                     say(language, "Angenommen", "Accepted"),
                     accepted.reply
                 );
-                println!(
+                outln!(
                     "{}",
                     say(
                         language,
@@ -282,7 +282,7 @@ fn report(
                     )
                 );
                 if let Some(pin) = pin {
-                    println!(
+                    outln!(
                         "{}: {pin}",
                         say(
                             language,
@@ -292,7 +292,7 @@ fn report(
                     );
                 }
                 if tenant.dkim.is_empty() && !route.upstream().signs_itself() {
-                    println!(
+                    outln!(
                         "{}",
                         say(
                             language,
@@ -309,17 +309,17 @@ fn report(
         Err(failure) => *failure,
     };
     let stage = stage_name(failure.stage);
-    println!(
+    outln!(
         "{}: {} ({stage}): {failure}",
         say(language, "Fehlgeschlagen", "Failed"),
         to
     );
-    println!(
+    outln!(
         "{}: {}",
         say(language, "Ursache", "Cause"),
         failure.meaning.cause.get(language)
     );
-    println!(
+    outln!(
         "{}: {}",
         say(language, "Abhilfe", "Remedy"),
         failure.meaning.remedy.get(language)

@@ -11,6 +11,9 @@ use crate::app::{self, Failure};
 use crate::config;
 use crate::vault::{Secret, VaultError};
 
+/// Longest secret in octets.
+const LIMIT: u64 = 64 * 1024;
+
 /// Secrets, encrypted at rest.
 #[derive(Subcommand)]
 pub enum Command {
@@ -35,7 +38,8 @@ pub enum Command {
 pub(super) fn run(path: &Path, command: Command) -> Result<ExitCode, Failure> {
     // Errors elsewhere in the files must not keep anybody from mending a secret.
     let outcome = config::load(path);
-    let Some(config) = outcome.config else {
+    let usable = !outcome.operator_has_errors(path);
+    let Some(config) = outcome.config.or(outcome.partial).filter(|_| usable) else {
         for problem in outcome.problems {
             eprintln!("{problem}");
         }
@@ -71,10 +75,10 @@ pub(super) fn run(path: &Path, command: Command) -> Result<ExitCode, Failure> {
                     .iter()
                     .map(|(name, set)| serde_json::json!({"name": name, "set": set}))
                     .collect();
-                println!("{}", serde_json::Value::Array(items));
+                outln!("{}", serde_json::Value::Array(items));
             } else {
                 for (name, set) in list {
-                    println!("{name}\t{set}");
+                    outln!("{name}\t{set}");
                 }
             }
         }
@@ -99,9 +103,15 @@ fn read_value(name: &str) -> Result<String, Failure> {
     }
     let mut value = String::new();
     std::io::stdin()
-        .take(64 * 1024)
+        .take(LIMIT + 1)
         .read_to_string(&mut value)
         .map_err(failed)?;
+    if value.len() as u64 > LIMIT {
+        return Err(Failure::new(
+            exit::DATA,
+            format!("the secret is longer than {LIMIT} octets; nothing was stored"),
+        ));
+    }
     // One line end is the shell's; a PEM file keeps its others.
     Ok(value
         .strip_suffix('\n')

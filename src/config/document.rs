@@ -214,6 +214,11 @@ impl<'a> Section<'a> {
         self.value(key).is_some()
     }
 
+    /// Whether a table stands in it under that key.
+    pub fn section_present(&self, key: &str) -> bool {
+        self.value(key).is_some_and(|v| v.get_ref().is_table())
+    }
+
     /// The document it is part of.
     pub fn document(&self) -> &'a Document {
         self.document
@@ -307,6 +312,12 @@ impl<'a> Section<'a> {
             DeValue::Datetime(date) => date.to_string(),
             DeValue::Array(_) => "a list".to_owned(),
             DeValue::Table(_) => "a table".to_owned(),
+        };
+        // `smtp://user:password@host`: whoever writes that writes a password.
+        let text = if text.contains("://") && text.contains('@') {
+            "an address with a login in it (not shown)".to_owned()
+        } else {
+            text
         };
         if text.chars().count() > 80 {
             format!("{}…", text.chars().take(79).collect::<String>())

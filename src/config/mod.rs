@@ -107,6 +107,8 @@ pub struct Admin {
 /// What reading gave.
 #[derive(Debug)]
 pub struct Outcome {
+    /// What could be read in spite of errors: enough to mend a secret, never to serve by.
+    pub partial: Option<Config>,
     /// The configuration, if there was no error.
     pub config: Option<Config>,
     /// Errors first, then warnings, each by file and line.
@@ -114,6 +116,13 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Whether the operator's file itself has errors.
+    pub fn operator_has_errors(&self, path: &Path) -> bool {
+        self.problems
+            .iter()
+            .any(|p| p.severity == Severity::Error && p.file == path)
+    }
+
     /// Whether anything forbids its use.
     pub fn has_errors(&self) -> bool {
         self.problems.iter().any(|p| p.severity == Severity::Error)

@@ -46,8 +46,14 @@ pub(super) fn load(path: &Path) -> Outcome {
     };
     problems.sort_by(|a, b| (a.severity, &a.file, a.line).cmp(&(b.severity, &b.file, b.line)));
     let usable = !problems.iter().any(|p| p.severity == Severity::Error);
+    let (config, partial) = if usable {
+        (config, None)
+    } else {
+        (None, config)
+    };
     Outcome {
-        config: config.filter(|_| usable),
+        partial,
+        config,
         problems,
     }
 }
@@ -67,7 +73,12 @@ fn read_all(document: &Document, problems: &mut Vec<Problem>) -> Config {
         .is_present()
         .then(|| system(&system_section, &server, &mut needs))
         .flatten();
-    let listeners = listeners(&root);
+    let known: std::collections::HashSet<String> =
+        tenant_files(&server.tenants_dir, &mut Vec::new())
+            .into_iter()
+            .map(|(id, _)| id.to_string())
+            .collect();
+    let listeners = listeners(&root, &known);
     if listeners.is_empty() && !root.has("listener") {
         root.warn_table(
             "there is no [[listener]]: nothing can hand in mail but `postbote sendmail`",
@@ -125,29 +136,41 @@ fn read_all(document: &Document, problems: &mut Vec<Problem>) -> Config {
             ));
         }
     }
-    for section in root.sections("listener") {
-        if let Some(name) = section.text("tenant")
-            && !known(&name)
-        {
-            section.reject(
-                "tenant",
-                "the id of a tenant",
-                format!(
-                    "there is no file {}",
-                    server.tenants_dir.join(format!("{name}.toml")).display()
-                ),
-            );
-        }
-    }
-    if system
-        .as_ref()
-        .is_some_and(|s| s.required && s.upstream.is_none())
-    {
+    if system_section.bool("required", false) && !system_section.section_present("upstream") {
         system_section.reject(
             "required",
             "true only with [system.upstream]",
             "configure the system relay or set required = false",
         );
+    }
+    if document.text().trim().is_empty() {
+        problems.push(Problem::of_file(
+            document.path(),
+            "an empty file",
+            "write the configuration; begin with one of config/examples/",
+        ));
+    }
+    if listeners
+        .iter()
+        .any(|l| matches!(l.address, ListenAddress::Tcp(a) if a == admin.address && a.port() != 0))
+    {
+        root.section("admin").reject(
+            "address",
+            "an address that no listener has",
+            "change one of the two",
+        );
+    }
+    for (place, secret) in &needs {
+        warn_if_readable(place, secret, problems);
+    }
+    for listener in &listeners {
+        if let Some((_, key)) = &listener.certificate {
+            warn_if_readable(
+                "the key of a listener",
+                &SecretRef::File(key.clone()),
+                problems,
+            );
+        }
     }
     warn_if_exposed(document, problems);
     let mut operator_problems = document.take_problems();
@@ -192,6 +215,25 @@ fn warn_if_exposed(document: &Document, problems: &mut Vec<Problem>) {
                     metadata.permissions().mode() & 0o777
                 ),
                 format!("run: chmod o-rwx {}", document.path().display()),
+            )
+        });
+    }
+}
+
+/// A file with a secret that everybody on the machine may read.
+fn warn_if_readable(place: &str, secret: &SecretRef, problems: &mut Vec<Problem>) {
+    let SecretRef::File(path) = secret else {
+        return;
+    };
+    if std::fs::metadata(path).is_ok_and(|m| m.permissions().mode() & 0o004 != 0)
+        && !path.components().any(|c| c.as_os_str() == "demo")
+    {
+        problems.push(Problem {
+            severity: Severity::Warning,
+            ..Problem::of_file(
+                path,
+                format!("that everybody on this machine can read it ({place})"),
+                format!("run: chmod o-rwx {}", path.display()),
             )
         });
     }
@@ -253,11 +295,29 @@ fn server(section: &Section<'_>) -> Server {
             .unwrap_or_else(|| directory.join("tenants")),
         language: section.choice("language", Language::De),
         sending: section.choice("sending", Sending::On),
-        max_message_size: section.size("max_message_size", 50 << 20),
+        max_message_size: at_least(
+            section,
+            "max_message_size",
+            section.size("max_message_size", 50 << 20),
+            1024,
+        ),
         max_recipients: section.integer("max_recipients", 500) as usize,
-        spool_limit: section.size("spool_limit", 2 << 30),
+        spool_limit: at_least(
+            section,
+            "spool_limit",
+            section.size("spool_limit", 2 << 30),
+            1024,
+        ),
         drain: section.duration("drain", Duration::from_secs(30)),
     }
+}
+
+/// A size that makes no sense below some octets.
+fn at_least(section: &Section<'_>, key: &str, size: u64, least: u64) -> u64 {
+    if size < least {
+        section.reject(key, format!("at least {least}B"), "write a larger size");
+    }
+    size.max(least)
 }
 
 fn machine_name() -> String {
@@ -280,30 +340,44 @@ fn network(text: &str) -> Result<IpNet, String> {
         .map_err(|_| "write an address with its prefix length".to_owned())
 }
 
-fn listeners(root: &Section<'_>) -> Vec<submission::Settings> {
+fn listeners(
+    root: &Section<'_>,
+    known: &std::collections::HashSet<String>,
+) -> Vec<submission::Settings> {
     let mut found: Vec<submission::Settings> = Vec::new();
     for section in root.sections("listener") {
-        let Some(text) = section.required_text("address") else {
-            continue;
-        };
-        let Some(address) = ListenAddress::parse(&text) else {
+        let text = section.required_text("address");
+        let address = text
+            .as_deref()
+            .and_then(|text| ListenAddress::parse(text, &section.document().directory()));
+        if text.is_some() && address.is_none() {
             section.reject(
                 "address",
                 "\"IP:port\", \"unix:/path\" or \"systemd:NAME\"",
                 "for example \"127.0.0.1:2525\"",
             );
-            continue;
+        }
+        let name = section.text("name").or(text).unwrap_or_default();
+        let same_port = |l: &submission::Settings| {
+            Some(&l.address) == address.as_ref()
+                && !matches!(l.address, ListenAddress::Tcp(a) if a.port() == 0)
         };
-        let name = section.text("name").unwrap_or(text);
         if found.iter().any(|l| l.name == name) {
+            let key = if section.has("name") {
+                "name"
+            } else {
+                "address"
+            };
             section.reject(
-                if section.has("name") {
-                    "name"
-                } else {
-                    "address"
-                },
+                key,
                 "a name that no other listener has",
                 "rename one of the two",
+            );
+        } else if found.iter().any(same_port) {
+            section.reject(
+                "address",
+                "an address that no other listener has",
+                "change one of the two",
             );
         }
         let named_networks = section.has("networks");
@@ -357,21 +431,34 @@ fn listeners(root: &Section<'_>) -> Vec<submission::Settings> {
         if networks.iter().any(|n| n.prefix_len() == 0) && section.has("tenant") {
             section.warn("networks", "everybody who reaches this listener may send as its tenant: an open relay; name the networks of the applications");
         }
-        found.push(submission::Settings {
+        let tenant = section.text("tenant");
+        if let Some(id) = tenant.as_deref().filter(|id| !known.contains(*id)) {
+            section.reject(
+                "tenant",
+                "the id of a tenant",
+                format!("there is no tenant {id}"),
+            );
+        }
+        let settings = submission::Settings {
             name,
-            address,
+            address: address
+                .clone()
+                .unwrap_or(ListenAddress::Systemd(String::new())),
             tls,
             certificate,
             auth,
             plaintext_auth,
-            tenant: section.text("tenant").and_then(|t| TenantId::parse(&t)),
+            tenant: tenant.and_then(|t| TenantId::parse(&t)),
             networks,
             bare_newline,
             answer: section.choice("answer", Answer::Queued),
             answer_within: section.duration("answer_within", Duration::from_secs(20)),
             legacy_auth_line: section.bool("legacy_auth_line", false),
             max_connections: section.integer("max_connections", 200) as usize,
-        });
+        };
+        if address.is_some() {
+            found.push(settings);
+        }
     }
     found
 }
@@ -547,10 +634,8 @@ fn users(
 ) -> Vec<Arc<User>> {
     let mut users = Vec::new();
     for section in root.sections("user") {
-        let Some(login) = section.required_text("login") else {
-            continue;
-        };
-        if unique.logins.insert(login.clone(), id.clone()).is_some() {
+        let login = section.required_text("login").unwrap_or_default();
+        if unique.logins.insert(login.clone(), id.clone()).is_some() && !login.is_empty() {
             section.reject(
                 "login",
                 "a login that exists once over all tenants",

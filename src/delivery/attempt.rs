@@ -17,7 +17,6 @@ use crate::message::Content;
 use crate::observe::metrics::Metrics;
 use crate::prepare::{Preparation, Prepared};
 use crate::smtp::capabilities::Capabilities;
-use crate::spool::operate::RETRIED;
 use crate::spool::{
     Claim, Kind, RecipientState, RecipientStatus, Settlement, Spool, State, Stored, Verdict,
     is_intact,
@@ -70,7 +69,12 @@ pub struct Way {
     pub pool: Arc<Pool>,
     /// What is known of it.
     pub health: Health,
+    /// How often this message has run into a quota before.
+    pub slowed: u32,
 }
+
+/// How often one message may pause its whole route; then it waits by itself.
+const SLOWED_LIMIT: u32 = 3;
 
 /// What an attempt says of its lane.
 #[derive(Debug, Clone)]
@@ -98,14 +102,14 @@ pub struct Finished {
 }
 
 /// When a message is due again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Again {
     /// As soon as the lane allows it.
     Ready,
     /// At a time.
     At(Timestamp),
-    /// On its own upstream only: that one may have taken it already.
-    OwnRouteOnly,
+    /// On this route only: it may have taken it already.
+    Pinned(RouteKey),
 }
 
 /// Delivers.
@@ -116,7 +120,7 @@ pub async fn run(tools: &Tools, now: &Now, way: &Way, claim: Claim) -> Finished 
         return finish_cautious(tools, claim, finished).await;
     }
     if is_expired(now, &way.health, &stored, Timestamp::now()) {
-        let owed = expire(tools, now, way, &stored);
+        let owed = expire(tools, now, way, &stored, false);
         settle(tools, claim, owed).await;
         return Finished {
             news: LaneNews::Untried,
@@ -133,25 +137,29 @@ enum Caution {
     /// Uncertain and to be held for a person.
     Hold,
     /// Uncertain on another route than the chosen one.
-    OtherRoute,
+    OtherRoute(RouteKey),
 }
 
 fn cautious(_tools: &Tools, now: &Now, way: &Way, stored: &Stored) -> Option<Caution> {
-    let route = stored.uncertain.as_deref()?;
-    if now.retry.uncertain == Uncertain::Hold && stored.reason != RETRIED {
+    let (route, decided) = stored.uncertain_route()?;
+    let waits_for_retry = stored.state == State::Uncertain;
+    if now.retry.uncertain == Uncertain::Hold && !decided && !waits_for_retry {
         return Some(Caution::Hold);
     }
-    (route != way.key.to_text()).then_some(Caution::OtherRoute)
+    match RouteKey::from_text(route) {
+        Some(key) if key != way.key => Some(Caution::OtherRoute(key)),
+        Some(_) | None => None,
+    }
 }
 
 async fn finish_cautious(tools: &Tools, claim: Claim, caution: Caution) -> Finished {
     match caution {
-        Caution::OtherRoute => {
+        Caution::OtherRoute(key) => {
             // The claim falls back by itself; the scheduler is told where it may go.
             drop(claim);
             Finished {
                 news: LaneNews::Untried,
-                again: Some(Again::OwnRouteOnly),
+                again: Some(Again::Pinned(key)),
             }
         }
         Caution::Hold => {
@@ -196,10 +204,14 @@ fn is_expired(now: &Now, health: &Health, stored: &Stored, at: Timestamp) -> boo
 }
 
 /// Gives up: every open recipient is bounced.
-fn expire(tools: &Tools, now: &Now, way: &Way, stored: &Stored) -> Settlement {
+fn expire(tools: &Tools, now: &Now, way: &Way, stored: &Stored, by_hand: bool) -> Settlement {
     let mut settlement = unchanged(stored);
     settlement.state = State::Failed;
-    let days = now.retry.give_up_after.as_secs();
+    let why = if by_hand {
+        "given up by a person".to_owned()
+    } else {
+        format!("given up after {}", duration(now.retry.give_up_after))
+    };
     for index in stored.open_recipients() {
         let last = std::mem::take(&mut settlement.recipients[index].reply);
         let reply = if last.is_empty() {
@@ -209,7 +221,11 @@ fn expire(tools: &Tools, now: &Now, way: &Way, stored: &Stored) -> Settlement {
         };
         settlement.recipients[index] = RecipientState {
             status: RecipientStatus::Bounced,
-            reply: format!("given up after {days} s: {reply}"),
+            reply: if reply.is_empty() {
+                why.clone()
+            } else {
+                format!("{why}: {reply}")
+            },
         };
         log_recipient(
             tools,
@@ -222,11 +238,22 @@ fn expire(tools: &Tools, now: &Now, way: &Way, stored: &Stored) -> Settlement {
             &settlement.recipients[index].reply,
         );
     }
-    settlement.reason = "given up: the upstream did not take it in time".to_owned();
+    settlement.reason = why;
     settlement.owed = owed(now, way, stored, &settlement.recipients, None)
         .into_iter()
         .collect();
     settlement
+}
+
+/// A time as configuration writes it: `5d`, `90m`.
+fn duration(time: Duration) -> String {
+    let seconds = time.as_secs();
+    for (unit, length) in [("d", 86_400), ("h", 3600), ("m", 60)] {
+        if seconds > 0 && seconds.is_multiple_of(length) {
+            return format!("{}{unit}", seconds / length);
+        }
+    }
+    format!("{seconds}s")
 }
 
 /// What the transport gave.
@@ -268,7 +295,10 @@ async fn deliver(
     };
     let content = match read_content(stored).await {
         Ok(content) => content,
-        Err(failure) => return all_failed(*failure),
+        Err(mut failure) => {
+            failure.scope = Scope::Message; // its file, not the route
+            return all_failed(*failure);
+        }
     };
     let job = Job {
         tools,
@@ -444,8 +474,14 @@ impl Job<'_> {
             capabilities,
             null_refused,
         );
-        let Preparation { prepared, refused } =
-            done.map_err(|error| Box::new(Failure::of_prepare(&error)))?;
+        let Preparation { prepared, refused } = done.map_err(|error| {
+            let mut failure = Failure::of_prepare(&error);
+            if self.way.key == RouteKey::System {
+                // What one tenant lacks must not close the relay of all.
+                failure.scope = Scope::Message;
+            }
+            Box::new(failure)
+        })?;
         let refused = refused.into_iter().map(|(index, error)| {
             let mut failure = Failure::of_prepare(&error);
             failure.scope = Scope::Recipient;
@@ -559,7 +595,9 @@ async fn conclude(
                 told.push((*index, "sent", "2.0.0".to_owned(), relay.clone()));
             }
             Err(failure) => {
-                if failure.scope == Scope::Route {
+                let own_fault =
+                    matches!(failure.class, Class::Slow(_)) && way.slowed >= SLOWED_LIMIT;
+                if failure.scope == Scope::Route && !own_fault {
                     route_failure = Some(failure.clone());
                 }
                 let bounced = match failure.class {
@@ -698,9 +736,24 @@ fn next_step(
     let later =
         |attempts: u32| lane::after(at, now.retry.wait_with_jitter(attempts, jitter(stored)));
     match failure.class {
-        Class::Suspend => {
+        Class::Suspend if failure.scope == Scope::Route => {
             settlement.state = State::Suspended;
             Some(Again::Ready)
+        }
+        Class::Suspend => {
+            // Only this message's own key or setting is missing, the route is fine.
+            settlement.state = State::Suspended;
+            let next = later(stored.attempts + 1);
+            settlement.next = Some(next);
+            settlement.count_attempt = true;
+            Some(Again::At(next))
+        }
+        Class::Slow(_) if way.slowed >= SLOWED_LIMIT => {
+            settlement.state = State::Deferred;
+            settlement.count_attempt = true;
+            let next = later(stored.attempts + 1);
+            settlement.next = Some(next);
+            Some(Again::At(next))
         }
         Class::Slow(pause) => {
             settlement.state = State::Deferred;
@@ -725,8 +778,7 @@ fn next_step(
             settlement.state = State::Deferred;
             if failure.scope == Scope::Route {
                 // The lane decides when: this message keeps its place in front.
-                let next = lane::after(at, now.retry.wait(way.health.failures + 1));
-                settlement.next = Some(next);
+                settlement.state = State::Queued;
                 return Some(Again::Ready);
             }
             let next = later(stored.attempts + 1);
@@ -774,12 +826,10 @@ pub async fn give_up(tools: &Tools, now: &Now, tenant: &Arc<Tenant>, route: Rout
         route,
         key,
         pool: Arc::default(),
-        health: Health {
-            reason: "given up by a person".to_owned(),
-            ..Health::default()
-        },
+        health: Health::default(),
+        slowed: 0,
     };
-    let settlement = expire(tools, now, &way, &stored);
+    let settlement = expire(tools, now, &way, &stored, true);
     settle(tools, claim, settlement).await;
 }
 

@@ -134,6 +134,11 @@ impl Health {
         self.refuses_null = false;
     }
 
+    /// A time that does not count towards giving up.
+    pub fn leave_out(&mut self, from: Timestamp, to: Timestamp) {
+        self.exclude(from, to);
+    }
+
     fn exclude(&mut self, from: Timestamp, to: Timestamp) {
         self.excluded.push((from, to));
         if self.excluded.len() > 64 {

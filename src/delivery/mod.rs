@@ -4,6 +4,7 @@
 pub mod attempt;
 pub mod bounce;
 pub mod lane;
+mod queue;
 mod report;
 pub mod retry;
 pub mod scheduler;

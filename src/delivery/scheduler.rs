@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::attempt::{self, Again, Finished, LaneNews, Now, Tools, Way};
 use super::bounce::{self, Bouncer};
 use super::lane::{self, Gate, Health, Pool};
+use super::queue::TenantQueue;
 use super::sender;
 use crate::failure::Class;
 use crate::message::TenantId;
@@ -27,6 +28,8 @@ const SWEEP: Duration = Duration::from_secs(10);
 const SWEEP_LIMIT: usize = 200;
 /// Most attempts that run at once over all lanes; each holds a socket and a buffer.
 const ATTEMPTS_LIMIT: usize = 1000;
+/// How many due messages of a tenant are looked at for one that may go.
+const LOOK_AHEAD: usize = 16;
 
 /// Delivery as a whole. Cheap to clone.
 #[derive(Clone)]
@@ -54,18 +57,8 @@ struct Queues {
     timers: BTreeMap<(Timestamp, TenantId), ()>,
     running: usize,
     warned: HashSet<i64>,
-}
-
-#[derive(Default)]
-struct TenantQueue {
-    /// Due, in order of acceptance.
-    ready: BTreeMap<i64, Timestamp>,
-    /// Not before a time.
-    later: BTreeMap<(Timestamp, i64), Timestamp>,
-    /// The own upstream may have taken these: no other route.
-    pinned: HashSet<i64>,
-    /// Why nothing goes: no route.
-    no_route: Option<String>,
+    /// Sending was switched off then.
+    held_since: Option<Timestamp>,
 }
 
 #[derive(Default)]
@@ -75,6 +68,10 @@ struct Lane {
     active: usize,
     /// Tenants that wait for a free slot.
     waiting: Vec<TenantId>,
+    /// It has worked since the start (for `system.required`).
+    verified: bool,
+    /// It is being looked at.
+    looking: bool,
 }
 
 fn lock(inner: &Inner) -> MutexGuard<'_, Queues> {
@@ -92,11 +89,11 @@ impl Queues {
         let queue = self.tenants.entry(waiting.tenant.clone()).or_default();
         match waiting.next {
             Some(at) if at > Timestamp::now() => {
-                queue.later.insert((at, waiting.seq), waiting.accepted);
+                queue.push_later(at, waiting.seq, waiting.accepted);
                 self.timers.insert((at, waiting.tenant), ());
             }
             _ => {
-                queue.ready.insert(waiting.seq, waiting.accepted);
+                queue.push_ready(waiting.seq, waiting.accepted);
                 self.mark(&waiting.tenant);
             }
         }
@@ -121,10 +118,15 @@ impl Scheduler {
     pub fn new(tools: Tools, now: Now) -> Result<Self, StoreError> {
         let mut queues = Queues::default();
         for (route, health) in tools.spool.lanes()? {
-            if let (Some(key), Ok(health)) = (
+            if let (Some(key), Ok(mut health)) = (
                 RouteKey::from_text(&route),
                 serde_json::from_str::<Health>(&health),
             ) {
+                // Whoever starts us again may have mended something: one probe at once.
+                health.forgive();
+                tools
+                    .metrics
+                    .route_up(label(&key), key.word(), health.is_up());
                 queues.lanes.insert(
                     key,
                     Lane {
@@ -154,8 +156,31 @@ impl Scheduler {
         concerned: &dyn Fn(&TenantId) -> bool,
         system_concerned: bool,
     ) {
+        let at = Timestamp::now();
+        let (was_sending, sends) = (self.inner.now.load().sending, now.sending);
+        let directory = Arc::clone(&now.directory);
         self.inner.now.store(Arc::new(now));
         let mut queues = lock(&self.inner);
+        if was_sending && !sends {
+            queues.held_since = Some(at);
+        }
+        if let (true, Some(since)) = (sends, queues.held_since.take()) {
+            // The time of the hold does not count towards giving up.
+            let keys: Vec<RouteKey> = queues
+                .tenants
+                .keys()
+                .filter_map(|id| directory.tenant(id))
+                .filter_map(|t| Some(route::first_choice(t, directory.system()).ok()?.key(t)))
+                .collect();
+            for key in keys {
+                queues
+                    .lanes
+                    .entry(key)
+                    .or_default()
+                    .health
+                    .leave_out(since, at);
+            }
+        }
         let mut changed = Vec::new();
         for (key, lane) in &mut queues.lanes {
             let touched = match key {
@@ -164,6 +189,7 @@ impl Scheduler {
             };
             if touched {
                 lane.health.forgive();
+                lane.verified = false;
                 changed.push((key.clone(), lane.health.clone()));
             }
         }
@@ -172,12 +198,7 @@ impl Scheduler {
             if (concerned(&tenant) || system_concerned)
                 && let Some(queue) = queues.tenants.get_mut(&tenant)
             {
-                let later = std::mem::take(&mut queue.later);
-                queue.ready.extend(
-                    later
-                        .into_iter()
-                        .map(|((_, seq), accepted)| (seq, accepted)),
-                );
+                queue.rush();
             }
             queues.mark(&tenant);
         }
@@ -275,6 +296,9 @@ impl Scheduler {
                             lane.health.forgive();
                         }
                     }
+                    if let Some(queue) = queues.tenants.get_mut(&tenant) {
+                        queue.parked.clear();
+                    }
                     queues.mark(&tenant);
                 }
             }
@@ -288,16 +312,12 @@ impl Scheduler {
                 break;
             }
             queues.timers.remove(&(time, tenant.clone()));
-            if let Some(queue) = queues.tenants.get_mut(&tenant) {
-                let still_later = queue.later.split_off(&(at, i64::MAX));
-                let due = std::mem::replace(&mut queue.later, still_later);
-                queue
-                    .ready
-                    .extend(due.into_iter().map(|((_, seq), accepted)| (seq, accepted)));
-                if let Some(((next, _), _)) = queue.later.first_key_value() {
-                    let next = *next;
-                    queues.timers.insert((next, tenant.clone()), ());
-                }
+            let next = queues
+                .tenants
+                .get_mut(&tenant)
+                .and_then(|queue| queue.advance(at));
+            if let Some(next) = next {
+                queues.timers.insert((next, tenant.clone()), ());
             }
             queues.mark(&tenant);
         }
@@ -319,16 +339,15 @@ impl Scheduler {
         queues.timers.first_key_value().map(|((time, _), ())| *time)
     }
 
+    /// Finds the first message of a tenant that may go now, and its way.
     fn next_start(&self, queues: &mut Queues, now: &Now, id: &TenantId, at: Timestamp) -> Step {
         let Some(queue) = queues.tenants.get_mut(id) else {
             return Step::Wait;
         };
-        let Some((&seq, _)) = queue.ready.first_key_value() else {
-            if queue.later.is_empty() {
-                queues.tenants.remove(id);
-            }
+        if queue.is_empty() {
+            queues.tenants.remove(id);
             return Step::Wait;
-        };
+        }
         let Some(tenant) = now.directory.tenant(id) else {
             queue.no_route = Some("the tenant is no longer configured".to_owned());
             return Step::Wait;
@@ -341,35 +360,101 @@ impl Scheduler {
             }
         };
         queue.no_route = None;
-        let pinned = queue.pinned.contains(&seq);
-        if now.directory.system().is_some_and(|s| s.required) {
-            let relay = queues.health(&RouteKey::System);
-            if !relay.is_up() && matches!(first, Route::Own(_)) && relay.gate(at) != Gate::Probe {
-                // Without a working system relay no tenant may send.
-                if let Gate::Closed(until) = relay.gate(at) {
-                    queues.timers.insert((until, id.clone()), ());
-                }
-                return Step::Wait;
-            }
+        let due: Vec<(i64, Option<RouteKey>)> = queue
+            .due(LOOK_AHEAD)
+            .into_iter()
+            .map(|seq| (seq, queue.pinned.get(&seq).cloned()))
+            .collect();
+        if due.is_empty() || !self.relay_allows(queues, now, id, &first, at) {
+            return Step::Wait;
         }
+        let second = route::fallback(tenant, now.directory.system());
         let mut wake: Option<Timestamp> = None;
-        let mut candidates = vec![first.clone()];
-        let own_key = first.key(tenant);
-        if let (Route::Own(_), false, Some(relay)) = (
-            &first,
-            pinned,
-            route::fallback(tenant, now.directory.system()),
-        ) {
-            let health = queues.health(&own_key);
+        let mut tried: Vec<Option<RouteKey>> = Vec::new();
+        for (seq, pinned) in due {
+            if tried.contains(&pinned) {
+                continue; // what holds one back holds back all of its kind
+            }
+            let candidates = match self.candidates(
+                queues,
+                tenant,
+                &first,
+                second.as_ref(),
+                pinned.as_ref(),
+                at,
+                &mut wake,
+            ) {
+                Some(candidates) => candidates,
+                None => {
+                    tracing::warn!(event = "parked", tenant = %id, "the route that may have taken a message is no longer configured; `postbote queue retry` or `remove` it");
+                    if let Some(queue) = queues.tenants.get_mut(id) {
+                        queue.parked.insert(seq);
+                    }
+                    continue;
+                }
+            };
+            if let Some(way) = self.open_lane(queues, tenant, candidates, at, &mut wake) {
+                let mut slowed = 0;
+                if let Some(queue) = queues.tenants.get_mut(id) {
+                    queue.take(seq);
+                    slowed = queue.slowed.get(&seq).copied().unwrap_or(0);
+                }
+                return Step::Start {
+                    seq,
+                    way: Box::new(Way { slowed, ..way }),
+                };
+            }
+            tried.push(pinned);
+        }
+        if let Some(at) = wake {
+            queues.timers.insert((at, id.clone()), ());
+        }
+        Step::Wait
+    }
+
+    /// The routes that a message may take now, best first; `None`: its only one is gone.
+    #[expect(clippy::too_many_arguments, reason = "the whole of the question")]
+    fn candidates(
+        &self,
+        queues: &Queues,
+        tenant: &Tenant,
+        first: &Route,
+        second: Option<&Route>,
+        pinned: Option<&RouteKey>,
+        at: Timestamp,
+        wake: &mut Option<Timestamp>,
+    ) -> Option<Vec<Route>> {
+        if let Some(only) = pinned {
+            let fits = |route: &&Route| route.key(tenant) == *only;
+            return Some(first)
+                .filter(fits)
+                .or_else(|| second.filter(fits))
+                .map(|route| vec![route.clone()]);
+        }
+        let mut routes = vec![first.clone()];
+        if let (Route::Own(_), Some(relay)) = (first, second) {
+            let health = queues.health(&first.key(tenant));
             if let Some(since) = health.failing_since {
                 let begins = lane::after(since, tenant.policy.fallback_after);
                 if begins <= at {
-                    candidates.push(relay);
+                    routes.push(relay.clone());
                 } else {
-                    wake = Some(begins);
+                    *wake = Some(wake.map_or(begins, |w| w.min(begins)));
                 }
             }
         }
+        Some(routes)
+    }
+
+    /// Takes a slot in the first lane that is open.
+    fn open_lane(
+        &self,
+        queues: &mut Queues,
+        tenant: &Arc<Tenant>,
+        candidates: Vec<Route>,
+        at: Timestamp,
+        wake: &mut Option<Timestamp>,
+    ) -> Option<Way> {
         for route in candidates {
             let key = route.key(tenant);
             let lane = queues.lanes.entry(key.clone()).or_default();
@@ -377,36 +462,108 @@ impl Scheduler {
                 Gate::Open => route.upstream().concurrency(),
                 Gate::Probe => 1,
                 Gate::Closed(until) => {
-                    wake = Some(wake.map_or(until, |w| w.min(until)));
+                    *wake = Some(wake.map_or(until, |w| w.min(until)));
                     continue;
                 }
             };
             if lane.active >= limit {
-                if !lane.waiting.contains(id) {
-                    lane.waiting.push(id.clone());
+                if !lane.waiting.contains(&tenant.id) {
+                    lane.waiting.push(tenant.id.clone());
                 }
                 continue;
             }
             lane.active += 1;
-            let way = Way {
+            let (pool, health) = (Arc::clone(&lane.pool), lane.health.clone());
+            return Some(Way {
                 tenant: Arc::clone(tenant),
                 route,
                 key,
-                pool: Arc::clone(&lane.pool),
-                health: lane.health.clone(),
-            };
-            if let Some(queue) = queues.tenants.get_mut(id) {
-                queue.ready.remove(&seq);
+                pool,
+                health,
+                slowed: 0,
+            });
+        }
+        None
+    }
+
+    /// With `system.required`: own upstreams carry mail only while the system relay is known to
+    /// work. When that is not known, it is looked at.
+    fn relay_allows(
+        &self,
+        queues: &mut Queues,
+        now: &Now,
+        id: &TenantId,
+        first: &Route,
+        at: Timestamp,
+    ) -> bool {
+        let Some(system) = now
+            .directory
+            .system()
+            .filter(|s| s.required && matches!(first, Route::Own(_)))
+        else {
+            return true;
+        };
+        let Some(upstream) = &system.upstream else {
+            return false;
+        };
+        let lane = queues.lanes.entry(RouteKey::System).or_default();
+        if lane.verified && lane.health.is_up() {
+            return true;
+        }
+        if !lane.waiting.contains(id) {
+            lane.waiting.push(id.clone());
+        }
+        match lane.health.gate(at) {
+            Gate::Closed(until) => {
+                queues.timers.insert((until, id.clone()), ());
             }
-            return Step::Start {
-                seq,
-                way: Box::new(way),
+            Gate::Open | Gate::Probe if !lane.looking => {
+                lane.looking = true;
+                self.look_at_relay(Arc::clone(upstream));
+            }
+            Gate::Open | Gate::Probe => {}
+        }
+        false
+    }
+
+    /// Opens a conversation with the system relay and ends it again.
+    fn look_at_relay(&self, upstream: Arc<crate::transport::Upstream>) {
+        let scheduler = self.clone();
+        self.inner.tasks.spawn(async move {
+            let outcome = match upstream.as_ref() {
+                crate::transport::Upstream::Smtp(settings) => match crate::transport::smtp::Connection::open(settings, &scheduler.inner.tools.context).await {
+                    Ok(connection) => {
+                        connection.quit().await;
+                        None
+                    }
+                    Err(failure) => Some(failure),
+                },
+                crate::transport::Upstream::Capture(_) => None,
             };
-        }
-        if let Some(at) = wake {
-            queues.timers.insert((at, id.clone()), ());
-        }
-        Step::Wait
+            let now = scheduler.inner.now.load_full();
+            let at = Timestamp::now();
+            let mut queues = lock(&scheduler.inner);
+            let mut waiting = Vec::new();
+            if let Some(lane) = queues.lanes.get_mut(&RouteKey::System) {
+                lane.looking = false;
+                waiting = std::mem::take(&mut lane.waiting);
+                match &outcome {
+                    None => {
+                        lane.verified = true;
+                        lane.health.succeeded(at);
+                    }
+                    Some(failure) => {
+                        tracing::warn!(event = "required-relay-down", reason = %failure, "no tenant may send until the system relay works again");
+                        lane.health.failed(at, &now.retry, failure.class == Class::Suspend, failure.before_acceptance(), &failure.to_string(), 0);
+                    }
+                }
+            }
+            for tenant in waiting {
+                queues.mark(&tenant);
+            }
+            drop(queues);
+            scheduler.inner.tools.spool.wake();
+        });
     }
 
     fn start(&self, seq: i64, way: Box<Way>, now: Arc<Now>) {
@@ -446,21 +603,21 @@ impl Scheduler {
             freed = std::mem::take(&mut lane.waiting);
             if let Some((finished, _)) = &finished {
                 let before = lane.health.clone();
-                learn(&mut lane.health, &finished.news, way, now, at, seq);
-                self.inner
-                    .tools
-                    .metrics
-                    .route_up(id.as_str(), way.key.word(), lane.health.is_up());
+                // News of settings that have been changed meanwhile is no news.
+                let superseded = !std::ptr::eq(now, Arc::as_ptr(&self.inner.now.load()));
+                if !(superseded && matches!(finished.news, LaneNews::Failed(_))) {
+                    learn(&mut lane.health, &finished.news, way, now, at, seq);
+                }
+                lane.verified |= matches!(finished.news, LaneNews::Fine { .. });
+                self.inner.tools.metrics.route_up(
+                    label(&way.key),
+                    way.key.word(),
+                    lane.health.is_up(),
+                );
                 if lane.health != before {
                     saved = Some(lane.health.clone());
                     if before.is_up() != lane.health.is_up() {
-                        freed.extend(self.announce(
-                            &way.key,
-                            way,
-                            &before,
-                            &lane.health,
-                            &finished.news,
-                        ));
+                        self.announce(&way.key, way, &before, &lane.health, &finished.news);
                     }
                 }
             }
@@ -473,21 +630,24 @@ impl Scheduler {
         )) = &finished
         {
             let queue = queues.tenants.entry(id.clone()).or_default();
+            if matches!(&finished, Some((Finished { news: LaneNews::Failed(f), .. }, _)) if matches!(f.class, Class::Slow(_)))
+            {
+                *queue.slowed.entry(seq).or_default() += 1;
+            }
             match again {
-                Again::Ready => {
-                    queue.ready.insert(seq, *accepted);
-                }
-                Again::OwnRouteOnly => {
-                    queue.pinned.insert(seq);
-                    queue.ready.insert(seq, *accepted);
+                Again::Ready => queue.push_ready(seq, *accepted),
+                Again::Pinned(route) => {
+                    queue.pinned.insert(seq, route.clone());
+                    queue.push_ready(seq, *accepted);
                 }
                 Again::At(time) => {
-                    queue.later.insert((*time, seq), *accepted);
+                    queue.push_later(*time, seq, *accepted);
                     queues.timers.insert((*time, id.clone()), ());
                 }
             }
         } else if let Some(queue) = queues.tenants.get_mut(id) {
-            queue.pinned.remove(&seq);
+            queue.take(seq);
+            queue.forget(seq);
         }
         queues.mark(id);
         for tenant in freed {
@@ -514,12 +674,8 @@ impl Scheduler {
         before: &Health,
         after: &Health,
         news: &LaneNews,
-    ) -> Vec<TenantId> {
+    ) {
         let up = after.is_up();
-        self.inner
-            .tools
-            .metrics
-            .route_up(way.tenant.id.as_str(), key.word(), up);
         let upstream = way.route.upstream().describe();
         if up {
             tracing::info!(event = "route-works-again", tenant = %way.tenant.id, route = %key, upstream = upstream);
@@ -532,7 +688,6 @@ impl Scheduler {
         } else {
             tracing::warn!(event = "route-failing", tenant = %way.tenant.id, route = %key, upstream = upstream, reason = %after.reason);
         }
-        Vec::new()
     }
 
     fn save(&self, key: &RouteKey, health: &Health) {
@@ -558,23 +713,18 @@ impl Scheduler {
                 warned,
                 ..
             } = &mut *queues;
-            for (id, queue) in tenants.iter() {
+            // While nothing may be sent, nobody's time runs.
+            for (id, queue) in tenants.iter().filter(|_| now.sending) {
+                let route = now.directory.tenant(id).and_then(|t| {
+                    Some(route::first_choice(t, now.directory.system()).ok()?.key(t))
+                });
+                let Some(route) = route else { continue };
                 let health = lanes
-                    .get(&RouteKey::Own(id.clone()))
+                    .get(&route)
                     .map(|l| l.health.clone())
                     .unwrap_or_default();
                 let suspended = health.suspended_since.is_some();
-                let waiting = queue
-                    .ready
-                    .iter()
-                    .map(|(seq, accepted)| (*seq, *accepted))
-                    .chain(
-                        queue
-                            .later
-                            .iter()
-                            .map(|((_, seq), accepted)| (*seq, *accepted)),
-                    );
-                for (seq, accepted) in waiting.take(SWEEP_LIMIT) {
+                for (seq, accepted) in queue.waiting().take(SWEEP_LIMIT) {
                     let age = Duration::try_from(at.duration_since(accepted)).unwrap_or_default();
                     let counted = age.saturating_sub(health.excluded_since(accepted, at));
                     if !suspended && counted > now.retry.give_up_after {
@@ -647,11 +797,21 @@ impl Scheduler {
         };
         match self.inner.tools.spool.claim(seq).await {
             Ok(Some(claim)) => {
+                // Exactly, with what only the row knows: time held, time before a retry by hand.
+                let key =
+                    route::first_choice(tenant, now.directory.system()).map(|r| r.key(tenant));
+                let health = key
+                    .map(|key| lock(&self.inner).health(&key))
+                    .unwrap_or_default();
+                if attempt::waited(&health, claim.message(), Timestamp::now())
+                    <= now.retry.give_up_after
+                {
+                    return false;
+                }
                 give_up_claim(&self.inner.tools, now, tenant, claim).await;
-                let mut queues = lock(&self.inner);
-                if let Some(queue) = queues.tenants.get_mut(&tenant.id) {
-                    queue.ready.remove(&seq);
-                    queue.later.retain(|(_, s), _| *s != seq);
+                if let Some(queue) = lock(&self.inner).tenants.get_mut(&tenant.id) {
+                    queue.take(seq);
+                    queue.forget(seq);
                 }
                 true
             }
@@ -733,6 +893,14 @@ async fn give_up_claim(tools: &Tools, now: &Now, tenant: &Arc<Tenant>, claim: Cl
     attempt::give_up(tools, now, tenant, route, claim).await;
 }
 
+/// The tenant of a route in metrics; the system relay is nobody's own.
+fn label(key: &RouteKey) -> &str {
+    match key {
+        RouteKey::Own(tenant) => tenant.as_str(),
+        RouteKey::System => "",
+    }
+}
+
 /// Takes an attempt's news into a lane's health.
 fn learn(health: &mut Health, news: &LaneNews, way: &Way, now: &Now, at: Timestamp, seq: i64) {
     match news {
@@ -748,6 +916,10 @@ fn learn(health: &mut Health, news: &LaneNews, way: &Way, now: &Now, at: Timesta
                 health.key_seen = Some(key.clone());
             }
         }
+        // Attempts that ran side by side have all seen the same failure: it counts once.
+        LaneNews::Failed(failure)
+            if health.failures > way.health.failures
+                && !matches!(failure.class, Class::Slow(_)) => {}
         LaneNews::Failed(failure) => {
             let jitter = u32::try_from(seq & 0xffff)
                 .unwrap_or(0)

@@ -26,6 +26,11 @@ pub struct Converted {
 /// Why a body cannot be made fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
+    /// A multipart whose parts cannot be told apart, or an encoding that nobody knows.
+    #[error(
+        "its parts cannot be told apart or have an unknown encoding, so it cannot be converted to 7 bit"
+    )]
+    NotUnderstood,
     /// Nested too deeply or too many parts.
     #[error("its parts are nested too deeply to be converted to 7 bit")]
     TooNested,
@@ -96,21 +101,25 @@ fn convert(
         }
         _ => {}
     }
+    if !matches!(
+        encoding.as_deref(),
+        None | Some("7bit" | "8bit" | "binary" | "")
+    ) {
+        return Err(EncodeError::NotUnderstood);
+    }
     if kind.starts_with("multipart/") {
-        if let Some(boundary) = content_type
-            .and_then(|t| parameter(t, "boundary"))
-            .filter(|b| !b.is_empty() && b.len() <= 200)
-        {
-            let body = multipart(&boundary, body, eight_bit_ok, depth, parts)?;
-            let encoding = if has_eight_bit(&body) { "8bit" } else { "7bit" };
-            return Ok(Some(Converted { body, encoding }));
-        }
+        let boundary = content_type
+            .and_then(boundary)
+            .ok_or(EncodeError::NotUnderstood)?;
+        let body = multipart(&boundary, body, eight_bit_ok, depth, parts)?;
+        let encoding = if has_eight_bit(&body) { "8bit" } else { "7bit" };
+        return Ok(Some(Converted { body, encoding }));
     } else if kind == "message/rfc822" || kind == "message/global" {
         let body = entity(body, eight_bit_ok, depth, parts)?;
         let encoding = if has_eight_bit(&body) { "8bit" } else { "7bit" };
         return Ok(Some(Converted { body, encoding }));
     }
-    if kind.starts_with("text/") || kind.is_empty() || kind.starts_with("multipart/") {
+    if kind.starts_with("text/") || kind.is_empty() {
         Ok(Some(Converted {
             body: quoted_printable(body),
             encoding: "quoted-printable",
@@ -219,6 +228,11 @@ fn field_value(name: &str, text: &str, utf8: bool) -> String {
         | "return-receipt-to"
         | "errors-to" => addresses(text, used, utf8),
         "content-type" | "content-disposition" => parameters_2231(text),
+        // Message ids are no text: they can be folded, never encoded.
+        "references" | "in-reply-to" | "message-id" | "content-id" | "resent-message-id" => {
+            let ascii: String = text.chars().filter(char::is_ascii).collect();
+            rfc2047::fold(&ascii.replace("><", "> <"), used)
+        }
         _ => rfc2047::unstructured(text, used, utf8),
     }
 }
@@ -234,6 +248,12 @@ fn addresses(text: &str, used: usize, utf8: bool) -> String {
             };
             if i > 0 {
                 out.push_str(",\r\n ");
+            }
+            if address.needs_smtputf8() && !utf8 {
+                // RFC 6857 section 3.1.8: shown, but no address any more.
+                let shown = format!("{} {address}", mailbox.name);
+                out.push_str(&format!("{} :;", rfc2047::encode_words(shown.trim(), 1)));
+                continue;
             }
             out.push_str(&mailbox_text(
                 &mailbox.name,
@@ -288,7 +308,7 @@ fn parameters_2231(text: &str) -> String {
         }
         let piece = piece.trim();
         match piece.split_once('=') {
-            Some((key, value)) if i > 0 && !piece.is_ascii() => {
+            Some((key, value)) if i > 0 && (!piece.is_ascii() || piece.len() > 900) => {
                 let value = value.trim().trim_matches('"');
                 let mut encoded = String::new();
                 for byte in value.bytes() {
@@ -298,7 +318,12 @@ fn parameters_2231(text: &str) -> String {
                         encoded.push_str(&format!("%{byte:02X}"));
                     }
                 }
-                let key = key.trim().trim_end_matches('*');
+                let key: String = key
+                    .trim()
+                    .trim_end_matches('*')
+                    .chars()
+                    .filter(char::is_ascii_graphic)
+                    .collect();
                 let chunks: Vec<&str> = chunks_of(&encoded, 60);
                 if let [one] = chunks.as_slice() {
                     out.push_str(&format!("{key}*=utf-8''{one}"));
@@ -390,6 +415,21 @@ pub fn parameter(content_type: &str, name: &str) -> Option<String> {
                 ),
             }
         })
+}
+
+/// The boundary of a multipart, also in the pieces of RFC 2231.
+fn boundary(content_type: &str) -> Option<String> {
+    let whole = parameter(content_type, "boundary").or_else(|| {
+        let mut joined = String::new();
+        for n in 0..20 {
+            match parameter(content_type, &format!("boundary*{n}")) {
+                Some(piece) => joined.push_str(&piece),
+                None => break,
+            }
+        }
+        Some(joined)
+    })?;
+    (!whole.is_empty() && whole.len() <= 1000).then_some(whole)
 }
 
 fn multipart(
@@ -498,19 +538,20 @@ fn rewrap_base64(text: &[u8]) -> Vec<u8> {
 
 /// Quoted-printable that had raw bytes or long lines in it, made right without touching escapes.
 fn repair_quoted_printable(text: &[u8]) -> Vec<u8> {
-    quote(text, |byte| {
+    // Blanks at a line's end belong to nobody there (RFC 2045 section 6.7 rule 3).
+    quote(text, true, |byte| {
         byte.is_ascii_graphic() || matches!(byte, b' ' | b'\t')
     })
 }
 
 /// Quoted-printable of text with CRLF line ends (RFC 2045 section 6.7).
 pub fn quoted_printable(text: &[u8]) -> Vec<u8> {
-    quote(text, |byte| {
+    quote(text, false, |byte| {
         (byte.is_ascii_graphic() && byte != b'=') || matches!(byte, b' ' | b'\t')
     })
 }
 
-fn quote(text: &[u8], keep: impl Fn(u8) -> bool) -> Vec<u8> {
+fn quote(text: &[u8], strip_blanks: bool, keep: impl Fn(u8) -> bool) -> Vec<u8> {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let mut out = Vec::with_capacity(text.len() + text.len() / 4);
     for line in text.split_inclusive(|b| *b == b'\n') {
@@ -520,6 +561,11 @@ fn quote(text: &[u8], keep: impl Fn(u8) -> bool) -> Vec<u8> {
         {
             Some(content) => (content, true),
             None => (line, false),
+        };
+        let content = if strip_blanks {
+            content.trim_ascii_end()
+        } else {
+            content
         };
         let mut column = 0;
         for (i, &byte) in content.iter().enumerate() {

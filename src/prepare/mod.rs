@@ -314,7 +314,7 @@ pub fn prepare(
         head,
         body,
         eight_bit,
-        smtputf8: needs_utf8 || body_utf8_header,
+        smtputf8: needs_utf8 || (body_utf8_header && capabilities.smtputf8),
         ret_full: source.envelope.ret_full,
         envid: source.envelope.envid.clone(),
         notes,

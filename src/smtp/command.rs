@@ -292,7 +292,13 @@ fn parameters(tail: &str) -> Result<Vec<(String, Option<&str>)>, CommandError> {
         return Err(CommandError::Argument("Parameters too long"));
     }
     let mut found: Vec<(String, Option<&str>)> = Vec::new();
+    let mut comment = false;
     for word in tail.split_ascii_whitespace() {
+        // A comment behind the address (RFC 5322 syntax) says nothing.
+        if comment || word.starts_with('(') {
+            comment = !word.ends_with(')');
+            continue;
+        }
         let (name, value) = match word.split_once('=') {
             Some((name, value)) => (name, Some(value)),
             None => (word, None),

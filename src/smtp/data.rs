@@ -22,6 +22,8 @@ pub struct Findings {
     pub nul: bool,
     /// A lone dot that does not stand between two CRLF.
     pub smuggling: bool,
+    /// A NUL beside a lone dot: some servers drop it and see the end.
+    pub nul_at_dot: bool,
     /// A bare LF or CR was repaired, or would have been.
     pub bare_newline: bool,
 }
@@ -47,6 +49,8 @@ enum Segment {
 #[derive(Debug)]
 pub struct Receiver {
     lf_only_session: bool,
+    lf_only: bool,
+    cr_run: bool,
     previous: Break,
     segment: Segment,
     segment_nul: bool,
@@ -60,6 +64,8 @@ impl Receiver {
     pub fn new(mode: BareNewline, lf_only_session: bool) -> Self {
         Self {
             lf_only_session: lf_only_session && mode == BareNewline::Legacy,
+            lf_only: lf_only_session,
+            cr_run: false,
             previous: Break::Crlf,
             segment: Segment::Empty,
             segment_nul: false,
@@ -72,6 +78,11 @@ impl Receiver {
     /// Whether the end has been reached.
     pub fn is_done(&self) -> bool {
         self.done
+    }
+
+    /// Whether no line has ended in CRLF so far, neither before nor inside this content.
+    pub fn lf_only(&self) -> bool {
+        self.lf_only
     }
 
     /// What was found; final once [`Self::is_done`].
@@ -102,7 +113,14 @@ impl Receiver {
 
     fn step(&mut self, byte: u8, out: &mut Vec<u8>) {
         if self.pending_cr {
+            if byte == b'\r' && self.segment != Segment::Dot {
+                // CR CR LF is one line end, of text that went through two conversions.
+                self.cr_run = true;
+                return;
+            }
             self.pending_cr = false;
+            let run = std::mem::take(&mut self.cr_run);
+            self.findings.bare_newline |= run;
             if byte == b'\n' {
                 self.line_break(Break::Crlf, out);
                 return;
@@ -131,6 +149,7 @@ impl Receiver {
     fn line_break(&mut self, kind: Break, out: &mut Vec<u8>) {
         if kind == Break::Crlf {
             self.lf_only_session = false;
+            self.lf_only = false;
         }
         if self.segment == Segment::Dot {
             let clean = !self.segment_nul;
@@ -145,6 +164,7 @@ impl Receiver {
                 return;
             }
             self.findings.smuggling = true;
+            self.findings.nul_at_dot |= self.segment_nul;
         }
         if kind == Break::Cr {
             self.findings.bare_newline = true;
@@ -170,9 +190,10 @@ pub fn canonical(input: &[u8]) -> (Vec<u8>, Findings) {
     };
     let mut out = Vec::with_capacity(input.len() + input.len() / 32 + 2);
     for line in input.split_inclusive(|b| *b == b'\n') {
-        let text = line
-            .strip_suffix(b"\n")
-            .map_or(line, |l| l.strip_suffix(b"\r").unwrap_or(l));
+        let mut text = line.strip_suffix(b"\n").unwrap_or(line);
+        while line.ends_with(b"\n") && text.ends_with(b"\r") {
+            text = &text[..text.len() - 1];
+        }
         findings.bare_newline |= text.contains(&b'\r');
         out.extend(text.iter().map(|b| if *b == b'\r' { b' ' } else { *b }));
         out.extend_from_slice(b"\r\n");
@@ -258,7 +279,7 @@ mod tests {
         let (_, done, findings, out) =
             receive(BareNewline::Normalize, false, b"a\nb\rc\r\r\n.\r\n");
         assert!(done && findings.bare_newline && !findings.smuggling);
-        assert_eq!(out, b"a\r\nb c \r\n");
+        assert_eq!(out, b"a\r\nb c\r\n", "CR CR LF is one line end");
     }
 
     #[test]

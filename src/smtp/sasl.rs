@@ -175,7 +175,7 @@ impl ScramClientFirst {
             parts.next().ok_or(ScramError::Malformed)?,
         );
         // `y`: the client would bind to the channel but thinks we cannot; true (RFC 5802 section 6).
-        if !matches!(flag, Some("n" | "y")) || authzid != Some("") {
+        if !matches!(flag, Some("n" | "y")) {
             return Err(ScramError::Malformed);
         }
         let mut fields = bare.split(',');
@@ -183,10 +183,13 @@ impl ScramClientFirst {
             .replace("=2C", ",")
             .replace("=3D", "=");
         let nonce = attribute(fields.next(), "r")?;
-        if login.is_empty() || has_control(&login) || nonce.len() < 8 {
+        let acting = authzid.unwrap_or("");
+        let acts_as_self = acting.is_empty()
+            || acting.strip_prefix("a=") == attribute(bare.split(',').next(), "n").ok();
+        if login.is_empty() || has_control(&login) || nonce.len() < 8 || !acts_as_self {
             return Err(ScramError::Malformed);
         }
-        let gs2 = format!("{},,", flag.unwrap_or("n"));
+        let gs2 = format!("{},{acting},", flag.unwrap_or("n"));
         Ok(Self {
             login,
             gs2,

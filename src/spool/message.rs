@@ -175,6 +175,15 @@ pub struct Stored {
 }
 
 impl Stored {
+    /// The route that may have taken it, and whether a person has decided to try again.
+    pub fn uncertain_route(&self) -> Option<(&str, bool)> {
+        let text = self.uncertain.as_deref()?;
+        Some(
+            text.strip_prefix(DECIDED)
+                .map_or((text, false), |route| (route, true)),
+        )
+    }
+
     /// Indexes of recipients that are not settled.
     pub fn open_recipients(&self) -> Vec<usize> {
         self.recipients
@@ -193,6 +202,9 @@ impl Stored {
         }
     }
 }
+
+/// Marks, in the column `uncertain`, that a person has decided to try again.
+pub(super) const DECIDED: &str = "decided ";
 
 /// The short form that the scheduler keeps of a waiting message.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -364,7 +364,10 @@ impl Spool {
     /// Takes octets off the count, never below zero.
     fn subtract(&self, octets: u64) {
         let less = |bytes: u64| Some(bytes.saturating_sub(octets));
-        let _ = self.inner.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        let _ = self
+            .inner
+            .bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
     /// Sets room aside for a message of that size; `None` when the spool is full.
@@ -503,8 +506,9 @@ impl Spool {
     /// The client has read our 250: the same message again is a new one.
     pub fn went_on(&self, spooled: &Spooled) {
         let Some(key) = spooled.guard else { return };
+        lock(&self.inner.guards).remove(&key);
         if lock(&self.inner.unread).remove(&spooled.id).is_none() {
-            return; // a repeat: the first one's fate is not this client's to decide
+            return;
         }
         let id = spooled.id.to_string();
         self.inner.store.change_later(move |db| {
@@ -762,7 +766,7 @@ impl Spool {
             .change(move |db| {
                 db.execute("DELETE FROM history WHERE settled < ?1", [before])?;
                 let old: Vec<(i64, String, bool)> = db
-                    .prepare("SELECT seq, id, file FROM messages WHERE state = 'failed' AND accepted < ?1 LIMIT 1000")?
+                    .prepare("SELECT seq, id, file FROM messages WHERE state = 'failed' AND coalesce(next, accepted) < ?1 LIMIT 1000")?
                     .query_map([before], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
                     .collect::<Result<_, _>>()?;
                 for (seq, ..) in &old {

@@ -56,9 +56,6 @@ pub trait Overlay: Sync {
     fn lane_state(&self, tenant: &TenantId) -> Option<(State, String, Option<Timestamp>)>;
 }
 
-/// The reason that `queue retry` leaves: it also ends the caution after an uncertain answer.
-pub const RETRIED: &str = "retried by a person";
-
 /// No scheduler runs.
 pub struct NoOverlay;
 
@@ -253,13 +250,14 @@ impl Spool {
                 if restart {
                     self.inner.bytes.fetch_add(stored.size, std::sync::atomic::Ordering::Relaxed);
                 }
-                let reason = if action == Action::Retry { RETRIED } else { "" };
+                let decided = action == Action::Retry;
                 let accepted_age = now - stored.accepted.as_millisecond();
                 self.update(move |db| {
                     db.execute(
-                        "UPDATE messages SET state = 'queued', next = NULL, reason = ?6, recipients = ?2,
+                        "UPDATE messages SET state = 'queued', next = NULL, reason = '', recipients = ?2,
+                         uncertain = CASE WHEN NOT ?6 OR uncertain LIKE ?7 || '%' THEN uncertain ELSE ?7 || uncertain END,
                          excluded = CASE WHEN ?3 THEN ?4 ELSE excluded + CASE WHEN held_since IS NULL THEN 0 ELSE ?5 - held_since END END, held_since = NULL WHERE seq = ?1",
-                        params![seq, rows::json(&recipients)?, restart, accepted_age, now, reason],
+                        params![seq, rows::json(&recipients)?, restart, accepted_age, now, decided, super::message::DECIDED],
                     )
                 })
                 .await
@@ -321,19 +319,26 @@ impl Spool {
 
     /// All held by `sending = "hold"` go on.
     pub async fn release_switch(&self) -> Result<(), StoreError> {
-        let held: Vec<String> = self.inner.store.read_now(|db| db.prepare("SELECT id FROM messages WHERE state = 'held' AND reason = 'sending is switched to hold'")?.query_map([], |row| row.get(0))?.collect())?;
-        if !held.is_empty() {
-            self.operate(
-                Action::Release,
-                &Filter {
-                    ids: held,
-                    ..Filter::default()
-                },
-                &NoOverlay,
-            )
-            .await?;
+        loop {
+            let held: Vec<String> = self.inner.store.read_now(|db| {
+                db.prepare("SELECT id FROM messages WHERE state = 'held' AND reason = 'sending is switched to hold' LIMIT 500")?.query_map([], |row| row.get(0))?.collect()
+            })?;
+            if held.is_empty() {
+                return Ok(());
+            }
+            let filter = Filter {
+                ids: held,
+                ..Filter::default()
+            };
+            if self
+                .operate(Action::Release, &filter, &NoOverlay)
+                .await?
+                .done
+                .is_empty()
+            {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// The seq of an id that is in the queue.
@@ -395,7 +400,7 @@ fn describe(stored: &Stored, active: bool, overlay: &dyn Overlay) -> Value {
         "to": recipients(&stored.envelope, &stored.recipients),
         "reason": reason,
         "attempts": stored.attempts,
-        "next": next.map(iso),
+        "next": next.filter(|_| state != State::Failed).map(iso),
         "accepted": iso(stored.accepted),
         "size": stored.size,
     })

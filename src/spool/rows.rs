@@ -98,8 +98,14 @@ pub(super) fn settle_row(
             .execute([stored.seq])
             .map(|_| ());
     }
+    // For a failed message `next` says since when: its history is kept from then on.
+    let next = if s.state == State::Failed {
+        Some(Timestamp::now().as_millisecond())
+    } else {
+        s.next.map(Timestamp::as_millisecond)
+    };
     db.prepare_cached("UPDATE messages SET state = ?2, next = ?3, attempts = ?4, reason = ?5, uncertain = ?6, recipients = ?7, excluded = excluded + ?8 WHERE seq = ?1")?
-        .execute(params![stored.seq, s.state.word(), s.next.map(Timestamp::as_millisecond), attempts, s.reason, s.uncertain, recipients, s.exclude_ms])
+        .execute(params![stored.seq, s.state.word(), next, attempts, s.reason, s.uncertain, recipients, s.exclude_ms])
         .map(|_| ())
 }
 

@@ -150,7 +150,9 @@ pub fn content(
     content: Incoming,
 ) -> Result<Admitted, Refusal> {
     if findings.nul {
-        return Err(Refusal::Nul);
+        return Err(Refusal::Nul {
+            closes: findings.nul_at_dot,
+        });
     }
     if findings.smuggling {
         return Err(Refusal::Smuggling);

@@ -86,6 +86,8 @@ pub struct Connection<S> {
 
 enum Input {
     Line(Vec<u8>),
+    /// A command that ends in a bare LF where that is refused.
+    BareNewline,
     TooLong,
     Flood,
     Eof,
@@ -142,6 +144,9 @@ impl<S: Stream> Connection<S> {
                         return None;
                     }
                     continue;
+                }
+                Input::BareNewline => {
+                    return self.last_words(&Refusal::BareNewline, &mut out).await;
                 }
                 Input::Flood => return self.last_words(&Refusal::TooManyErrors, &mut out).await,
                 Input::Idle => return self.last_words(&Refusal::Idle, &mut out).await,
@@ -278,12 +283,21 @@ impl<S: Stream> Connection<S> {
                 let line = &self.buffer[self.start..self.start + end];
                 let crlf = line.last() == Some(&b'\r');
                 self.lf_only &= !crlf;
+                if !crlf && self.listener.bare_newline == BareNewline::Reject {
+                    return Input::BareNewline;
+                }
                 let line = line.strip_suffix(b"\r").unwrap_or(line).to_vec();
                 self.start += end + 1;
                 if std::mem::replace(&mut self.skipping, false) || line.len() > session.line_limit()
                 {
                     return Input::TooLong;
                 }
+                return Input::Line(line);
+            }
+            if self.buffer[self.start..].starts_with(&[0x16, 0x03]) && !session.in_dialogue() {
+                // A TLS handshake in clear: there may never be a line end.
+                let line = self.buffer[self.start..].to_vec();
+                self.start = self.buffer.len();
                 return Input::Line(line);
             }
             if self.buffer.len() - self.start > session.line_limit() {
@@ -351,7 +365,7 @@ impl<S: Stream> Connection<S> {
             Check::Password(credentials) => {
                 let login = credentials.login.clone();
                 let step = match logins.password(directory, &credentials, self.peer).await {
-                    auth::Verdict::Right => session.right(credentials.login),
+                    auth::Verdict::Right => session.right(credentials.login, now),
                     auth::Verdict::Wrong => session.wrong(),
                     auth::Verdict::Busy => session.busy(),
                 };
@@ -372,7 +386,7 @@ impl<S: Stream> Connection<S> {
                 let right = sasl::constant_time_eq(expected.as_bytes(), digest.as_bytes())
                     && secret.is_some();
                 let step = if right {
-                    session.right(login.clone())
+                    session.right(login.clone(), now)
                 } else {
                     self.wrong(session)
                 };
@@ -438,6 +452,7 @@ impl<S: Stream> Connection<S> {
             }
             piece.clear();
             let used = receiver.feed(&self.buffer[self.start..], &mut piece);
+            self.lf_only = receiver.lf_only();
             self.start += used;
             too_big |= content.size() + piece.len() as u64 > begun.size_limit;
             if !too_big
@@ -476,7 +491,7 @@ impl<S: Stream> Connection<S> {
             too_big,
             content,
         ) {
-            Ok(admitted) => self.commit(&begun, admitted, shown, out).await,
+            Ok(admitted) => self.commit(session, &begun, admitted, shown, out).await,
             Err(refusal) => {
                 let step = session.content_refused(&refusal);
                 let goes_on = self.simple(session, step, out).await;
@@ -488,6 +503,7 @@ impl<S: Stream> Connection<S> {
     /// Makes it durable and says so. The only way to a 250.
     async fn commit(
         &mut self,
+        session: &mut Session,
         begun: &Begun,
         admitted: crate::spool::Admitted,
         shown: Shown,
@@ -549,6 +565,7 @@ impl<S: Stream> Connection<S> {
             // Nothing was taken, so a repeat is nothing but a new try.
             spool.went_on(&spooled);
         } else if sent {
+            session.succeeded();
             self.last = Some(Answered {
                 spooled,
                 at: Instant::now(),

@@ -168,7 +168,6 @@ struct Open {
     settings: Arc<ArcSwap<Settings>>,
     tls: Arc<ArcSwapOption<ServerConfig>>,
     cancel: CancellationToken,
-    local: String,
 }
 
 /// Sockets passed by systemd, by name; each can be taken once and is kept over reloads.
@@ -214,6 +213,11 @@ impl Passed {
         }
     }
 
+    fn put(&self, name: &str, acceptor: Acceptor) {
+        let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+        sockets.entry(name.to_owned()).or_default().push(acceptor);
+    }
+
     fn take(&self, name: &str) -> Option<Acceptor> {
         self.sockets
             .lock()
@@ -226,7 +230,7 @@ impl Passed {
 /// All listeners.
 pub struct Listeners {
     services: Services,
-    passed: Passed,
+    passed: Arc<Passed>,
     open: Mutex<HashMap<String, Open>>,
     tasks: TaskTracker,
 }
@@ -236,79 +240,97 @@ impl Listeners {
     pub fn new(services: Services, passed: Passed) -> Self {
         Self {
             services,
-            passed,
+            passed: Arc::new(passed),
             open: Mutex::default(),
             tasks: TaskTracker::new(),
         }
     }
 
-    /// Opens what is new, changes what stays, closes what is gone; all or nothing. Gives name and
-    /// real address of each.
+    /// Opens what is new, changes what stays, closes what is gone; all or nothing.
     pub fn configure(
         &self,
         wanted: &[Settings],
         self_signed: &Path,
         hostname: &str,
-    ) -> Result<Vec<(String, String)>, String> {
+    ) -> Result<(), String> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        // `127.0.0.1:0` may stand there several times: then the name tells them apart.
+        let key = |s: &Settings| match &s.address {
+            ListenAddress::Tcp(address) if address.port() == 0 => format!("{address} {}", s.name),
+            ListenAddress::Tcp(address) => address.to_string(),
+            ListenAddress::Unix(path) => format!("unix:{}", path.display()),
+            ListenAddress::Systemd(name) => format!("systemd:{name}"),
+        };
         let mut prepared = Vec::new();
         for settings in wanted {
             let tls = tls_for(settings, self_signed, hostname)?;
-            let keeps = open
-                .get(&settings.name)
-                .is_some_and(|o| o.settings.load().address == settings.address);
-            let acceptor = if keeps {
-                None
-            } else {
-                Some(
-                    self.bind(&settings.address)
-                        .map_err(|e| format!("listener {}: {e}", settings.name))?,
-                )
-            };
-            prepared.push((settings.clone(), tls, acceptor));
+            prepared.push((key(settings), settings.clone(), tls));
         }
-        open.retain(|name, o| {
-            let stays = wanted
-                .iter()
-                .any(|w| w.name == *name && w.address == o.settings.load().address);
+        let mut bound = HashMap::new();
+        for (key, settings, _) in &prepared {
+            if open.contains_key(key) {
+                continue;
+            }
+            match self.bind(&settings.address) {
+                Ok(acceptor) => {
+                    bound.insert(key.clone(), acceptor);
+                }
+                Err(error) => {
+                    // All or nothing; what systemd passed is kept for the next time.
+                    for (key, (acceptor, _)) in bound {
+                        if let Some(name) = key.strip_prefix("systemd:") {
+                            self.passed.put(name, acceptor);
+                        }
+                    }
+                    return Err(format!("listener {}: {error}", settings.name));
+                }
+            }
+        }
+        open.retain(|key, o| {
+            let stays = prepared.iter().any(|(wanted, ..)| wanted == key);
             if !stays {
                 o.cancel.cancel();
+                if let Some(path) = key.strip_prefix("unix:") {
+                    let _ = std::fs::remove_file(path);
+                }
             }
             stays
         });
-        for (settings, tls, acceptor) in prepared {
-            match acceptor {
-                None => {
-                    if let Some(o) = open.get(&settings.name) {
-                        o.settings.store(Arc::new(settings));
-                        o.tls.store(tls);
+        for (key, settings, tls) in prepared {
+            if let Some(o) = open.get(&key) {
+                o.settings.store(Arc::new(settings));
+                o.tls.store(tls);
+            } else if let Some((acceptor, local)) = bound.remove(&key) {
+                let name = settings.name.clone();
+                let passed = matches!(settings.address, ListenAddress::Systemd(_))
+                    .then(|| key.trim_start_matches("systemd:").to_owned());
+                let o = Open {
+                    settings: Arc::new(ArcSwap::from_pointee(settings)),
+                    tls: Arc::new(ArcSwapOption::new(tls)),
+                    cancel: self.services.stop.child_token(),
+                };
+                let (services, settings, tls) = (
+                    self.services.clone(),
+                    Arc::clone(&o.settings),
+                    Arc::clone(&o.tls),
+                );
+                let (cancel, tasks, sockets) = (
+                    o.cancel.clone(),
+                    self.tasks.clone(),
+                    Arc::clone(&self.passed),
+                );
+                self.tasks.spawn(async move {
+                    let acceptor =
+                        accept_loop(acceptor, services, settings, tls, cancel, tasks).await;
+                    if let Some(name) = passed {
+                        sockets.put(&name, acceptor);
                     }
-                }
-                Some((acceptor, local)) => {
-                    let name = settings.name.clone();
-                    let o = Open {
-                        settings: Arc::new(ArcSwap::from_pointee(settings)),
-                        tls: Arc::new(ArcSwapOption::new(tls)),
-                        cancel: self.services.stop.child_token(),
-                        local,
-                    };
-                    self.tasks.spawn(accept_loop(
-                        acceptor,
-                        self.services.clone(),
-                        Arc::clone(&o.settings),
-                        Arc::clone(&o.tls),
-                        o.cancel.clone(),
-                        self.tasks.clone(),
-                    ));
-                    tracing::info!(event = "listening", listener = %name, address = %o.local);
-                    open.insert(name, o);
-                }
+                });
+                tracing::info!(event = "listening", listener = %name, address = %local);
+                open.insert(key, o);
             }
         }
-        Ok(open
-            .iter()
-            .map(|(name, o)| (name.clone(), o.local.clone()))
-            .collect())
+        Ok(())
     }
 
     fn bind(&self, address: &ListenAddress) -> Result<(Acceptor, String), String> {
@@ -425,13 +447,13 @@ async fn accept_loop(
     tls: Arc<ArcSwapOption<ServerConfig>>,
     cancel: CancellationToken,
     tasks: TaskTracker,
-) {
+) -> Acceptor {
     let open = Arc::new(AtomicUsize::new(0));
     let mut pause = Duration::from_millis(10);
     loop {
         let accepted = tokio::select! {
             accepted = acceptor.accept() => accepted,
-            () = cancel.cancelled() => return,
+            () = cancel.cancelled() => return acceptor,
         };
         let (socket, peer) = match accepted {
             Ok(accepted) => accepted,

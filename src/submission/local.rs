@@ -26,7 +26,7 @@ pub fn listener(tenant: TenantId) -> Settings {
         plaintext_auth: PlaintextAuth::Never,
         tenant: Some(tenant),
         networks: Vec::new(),
-        bare_newline: BareNewline::Normalize,
+        bare_newline: BareNewline::Legacy, // programs write LF to a pipe
         answer: Answer::Queued,
         answer_within: Duration::ZERO,
         legacy_auth_line: false,

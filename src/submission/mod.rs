@@ -62,10 +62,10 @@ pub enum ListenAddress {
 }
 
 impl ListenAddress {
-    /// Reads `127.0.0.1:2525`, `unix:/path`, `systemd:NAME`.
-    pub fn parse(text: &str) -> Option<Self> {
+    /// Reads `127.0.0.1:2525`, `unix:/path` (relative ones from `base`), `systemd:NAME`.
+    pub fn parse(text: &str, base: &std::path::Path) -> Option<Self> {
         if let Some(path) = text.strip_prefix("unix:") {
-            return (!path.is_empty()).then(|| Self::Unix(PathBuf::from(path)));
+            return (!path.is_empty()).then(|| Self::Unix(base.join(path)));
         }
         if let Some(name) = text.strip_prefix("systemd:") {
             return (!name.is_empty()).then(|| Self::Systemd(name.to_owned()));

@@ -59,7 +59,10 @@ pub enum Refusal {
     /// An empty message.
     Empty,
     /// A NUL in the message.
-    Nul,
+    Nul {
+        /// It stood beside a lone dot.
+        closes: bool,
+    },
     /// A bare newline where that is refused.
     BareNewline,
     /// A lone dot in the wrong place.
@@ -137,7 +140,7 @@ impl Refusal {
                 Reply::new(554, (5, 6, 0), format!("Message header unusable: {reason}"))
             }
             Refusal::Empty => Reply::new(554, (5, 6, 0), "Empty message"),
-            Refusal::Nul => Reply::new(554, (5, 6, 0), "Message contains a NUL character"),
+            Refusal::Nul { .. } => Reply::new(554, (5, 6, 0), "Message contains a NUL character"),
             Refusal::BareNewline => Reply::new(550, (5, 5, 2), "Bare newline in the message"),
             Refusal::Smuggling => {
                 Reply::new(550, (5, 5, 2), "Lone dot between bare newlines refused")
@@ -158,6 +161,7 @@ impl Refusal {
                 | Refusal::TooManyErrors
                 | Refusal::BareNewline
                 | Refusal::Smuggling
+                | Refusal::Nul { closes: true }
         )
     }
 }

@@ -84,6 +84,8 @@ pub struct Session {
     encrypted: bool,
     helo: Option<(String, bool)>,
     login: Option<String>,
+    /// The secret reference that the login was checked against.
+    checked: Option<crate::vault::SecretRef>,
     dialogue: Option<Dialogue>,
     transaction: Option<Transaction>,
     errors: u32,
@@ -109,6 +111,7 @@ impl Session {
             encrypted,
             helo: None,
             login: None,
+            checked: None,
             dialogue: None,
             transaction: None,
             errors: 0,
@@ -219,7 +222,7 @@ impl Session {
     /// One line without its line end.
     pub fn line(&mut self, line: &[u8], now: &Now, spool: &Spool) -> Step {
         if let Some(dialogue) = self.dialogue.take() {
-            return self.response(dialogue, line);
+            return self.response(dialogue, line, now);
         }
         if line.len() > LINE_LIMIT
             && !line
@@ -353,6 +356,15 @@ impl Session {
                 ));
             }
         }
+        let current = self
+            .login
+            .as_deref()
+            .and_then(|login| now.directory.login(login))
+            .and_then(|(_, user)| user.password.clone());
+        if self.login.is_some() && self.checked != current {
+            // The password was changed, or the login removed, since.
+            return Step::Close(Refusal::AuthFailed.reply());
+        }
         match admit::mail(now, spool, self.client(), &mail) {
             Ok(begun) => {
                 self.transaction = Some(Transaction {
@@ -423,6 +435,12 @@ impl Session {
         Some((t.begun, envelope))
     }
 
+    /// A message was accepted: who sends mail may err again.
+    pub fn succeeded(&mut self) {
+        self.errors = 0;
+        self.junk = 0;
+    }
+
     /// Counts a refused message as an error.
     pub fn content_refused(&mut self, refusal: &Refusal) -> Step {
         self.refuse(refusal)
@@ -480,7 +498,7 @@ impl Session {
                 (5, 7, 0),
                 "CRAM-MD5 takes no initial response",
             )),
-            ((dialogue, _), Some(initial)) => self.response(dialogue, initial.as_bytes()),
+            ((dialogue, _), Some(initial)) => self.response(dialogue, initial.as_bytes(), now),
             ((dialogue, challenge), None) => {
                 self.dialogue = Some(dialogue);
                 Step::Reply(Reply::plain(334, challenge))
@@ -488,7 +506,7 @@ impl Session {
         }
     }
 
-    fn response(&mut self, dialogue: Dialogue, line: &[u8]) -> Step {
+    fn response(&mut self, dialogue: Dialogue, line: &[u8], now: &Now) -> Step {
         let text = String::from_utf8_lossy(line);
         let text = text.trim();
         if text == "*" {
@@ -531,7 +549,7 @@ impl Session {
                 Err(_) => self.error(malformed()),
             },
             Dialogue::ScramFinal(server) => Step::Check(Check::ScramFinal(server, bytes.to_vec())),
-            Dialogue::ScramEnd(login) => self.right(login),
+            Dialogue::ScramEnd(login) => self.right(login, now),
         }
     }
 
@@ -548,7 +566,11 @@ impl Session {
     }
 
     /// The login is right.
-    pub fn right(&mut self, login: String) -> Step {
+    pub fn right(&mut self, login: String, now: &Now) -> Step {
+        self.checked = now
+            .directory
+            .login(&login)
+            .and_then(|(_, user)| user.password.clone());
         self.login = Some(login);
         Step::Reply(Reply::new(235, (2, 7, 0), "Authentication successful"))
     }

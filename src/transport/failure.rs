@@ -138,10 +138,10 @@ fn scope_of(stage: Stage, class: Class, code: u16) -> Scope {
             | Stage::Hello
             | Stage::Tls
             | Stage::Auth => Scope::Route,
-            // 421: the server closes down (RFC 5321 section 3.8), whatever we asked.
-            Stage::Mail | Stage::Rcpt | Stage::Data | Stage::FinalDot if code == 421 => {
-                Scope::Route
-            }
+            // 421 before anything was said of a message is about the server; behind RCPT or DATA
+            // it may be about this message alone, which must not stop all others.
+            Stage::Mail if code == 421 => Scope::Route,
+            Stage::Rcpt if code == 421 => Scope::Message,
             Stage::Mail | Stage::Data | Stage::FinalDot => Scope::Message,
             Stage::Rcpt => Scope::Recipient,
         },

@@ -314,8 +314,11 @@ fn data_directory_key(data_dir: &Path, vault: &Path) -> Result<Zeroizing<Vec<u8>
     }
 }
 
-/// Replaces a file so that after a crash either the old or the new one is there, whole; mode 0600.
+/// Replaces a file so that after a crash either the old or the new one is there, whole. A new
+/// file has mode 0600; an old one keeps its mode and, where we may, its owner. A link stays one.
 pub fn write_durably(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let temporary = path.with_extension(format!("tmp{}", std::process::id()));
     let mut file = OpenOptions::new()
         .create(true)
@@ -323,9 +326,14 @@ pub fn write_durably(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         .write(true)
         .mode(0o600)
         .open(&temporary)?;
+    if let Ok(old) = std::fs::metadata(&path) {
+        file.set_permissions(std::fs::Permissions::from_mode(old.mode() & 0o777))?;
+        // Only root may give files away; everybody else owns it already or cannot.
+        let _ = std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()));
+    }
     file.write_all(bytes)?;
     file.sync_all()?;
-    std::fs::rename(&temporary, path)?;
+    std::fs::rename(&temporary, &path)?;
     match path.parent() {
         Some(directory) => File::open(directory)?.sync_all(),
         None => Ok(()),

@@ -350,7 +350,7 @@ fn health_metrics_and_the_log() {
 
 #[test]
 fn usage_completions_manual() {
-    let site = Site::new("");
+    let site = Site::new("[server]\ndata_dir = \"data\"\n");
     assert_eq!(site.command(&["nonsense"]).status.code(), Some(64));
     assert_eq!(site.command(&["--help"]).status.code(), Some(0));
     assert!(site.output(&["completions", "bash"]).contains("postbote"));

@@ -92,8 +92,11 @@ fn broken_files_never_panic() {
             .code(),
         Some(78)
     );
-    // An empty file is a valid configuration without listeners.
+    // An empty file is a slip, not a configuration; without listeners it is warned.
     let site = Site::new("");
+    assert_eq!(site.command(&["check"]).status.code(), Some(78));
+    let site = Site::new("[server]
+");
     assert_eq!(site.command(&["check"]).status.code(), Some(0));
 }
 

@@ -89,6 +89,7 @@ pub async fn login(
         password.clone(),
         Zeroizing::new(sasl::encode(password.as_bytes())),
         sasl::plain(username, &password),
+        Zeroizing::new(url_encoded(&password)),
     ];
     let reply = match mechanism {
         Mechanism::Plain => {
@@ -136,6 +137,19 @@ pub async fn login(
     } else {
         Err(connection.refused(Stage::Auth, reply))
     }
+}
+
+/// The form in which some servers put a login into a link.
+fn url_encoded(text: &str) -> String {
+    text.bytes()
+        .map(|b| {
+            if b.is_ascii_alphanumeric() || b"-._~".contains(&b) {
+                char::from(b).to_string()
+            } else {
+                format!("%{b:02X}")
+            }
+        })
+        .collect()
 }
 
 async fn scram(

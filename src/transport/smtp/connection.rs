@@ -243,11 +243,17 @@ impl Connection {
                 ));
             }
             Ok(Err(error)) => {
+                let cause = match tls::cause_of(&error) {
+                    Cause::PlainOnTlsPort if settings.encryption == Encryption::Starttls => {
+                        Cause::TlsHandshake
+                    }
+                    cause => cause,
+                };
                 return Err(Failure::of_cause(
-                    tls::cause_of(&error),
+                    cause,
                     Stage::Tls,
                     &relay,
-                    format!("TLS: {error}"),
+                    tls::words_of(&error, cause),
                 ));
             }
             Ok(Ok(stream)) => stream,
@@ -374,7 +380,15 @@ impl Connection {
     }
 
     fn protocol_error(&self, stage: Stage, error: ReplyError) -> Failure {
-        let shown: Vec<u8> = self.buffer.iter().take(60).copied().collect();
+        // Some servers repeat our own line; during a login that line holds the password.
+        let shown = if stage == Stage::Auth
+            || self.repeats_secret(&String::from_utf8_lossy(&self.buffer))
+        {
+            "(not shown)".to_owned()
+        } else {
+            let beginning: Vec<u8> = self.buffer.iter().take(60).copied().collect();
+            format!("{:?}", crate::smtp::reply::clean(&beginning))
+        };
         // 0x15 and 0x16: TLS alert and handshake records.
         if stage == Stage::Hello && matches!(self.buffer.first(), Some(0x15 | 0x16)) {
             return self.failure(
@@ -388,23 +402,22 @@ impl Connection {
         } else {
             Cause::ProtocolError
         };
-        self.failure(
-            cause,
-            stage,
-            format!("{error}: {:?}", crate::smtp::reply::clean(&shown)),
-        )
+        self.failure(cause, stage, format!("{error}: {shown}"))
     }
 
-    /// Takes our own secrets out of what the server says: some repeat the AUTH line.
+    /// Whether a text holds one of our secrets, however it is broken into lines.
+    fn repeats_secret(&self, text: &str) -> bool {
+        let compact: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+        self.confidential
+            .iter()
+            .any(|secret| !secret.is_empty() && compact.contains(secret.as_str()))
+    }
+
+    /// Takes our own secrets out of what the server says: some repeat the AUTH line. A reply that
+    /// holds one is not shown at all; its code is what counts.
     fn scrub(&self, mut reply: Reply) -> Reply {
-        for secret in &self.confidential {
-            if secret.len() >= 4 {
-                for line in &mut reply.lines {
-                    if line.contains(secret.as_str()) {
-                        *line = line.replace(secret.as_str(), "***");
-                    }
-                }
-            }
+        if self.repeats_secret(&reply.lines.concat()) {
+            reply.lines = vec!["(text not shown: it repeats a secret)".to_owned()];
         }
         reply
     }

@@ -217,6 +217,20 @@ impl Connection {
         stuffer.finish(&mut wire);
         self.transcript
             .push("C:", &format!("({} octets of message) .", wire.len()));
+        // What the server says before it has seen the dot is no verdict on the message: a refusal
+        // counts, anything else is out of step and must not be read as acceptance.
+        if self.is_disturbed() {
+            let reply = self.reply(Stage::Data, self.timeouts.command).await?;
+            return Err(if reply.is_success() {
+                self.failure(
+                    Cause::ProtocolError,
+                    Stage::Data,
+                    format!("the server answered before the message was sent: {reply}"),
+                )
+            } else {
+                self.strange(Stage::Data, reply)
+            });
+        }
         if let Err(failure) = self.write(&wire, Stage::Data).await {
             // The dot did not leave, so the server has taken nothing; it may have said why.
             return match self
@@ -258,7 +272,13 @@ impl Connection {
             return (results, true);
         }
         let reusable = verdict.code != 421;
-        let failure = self.strange(Stage::FinalDot, verdict);
+        let failure = if verdict.is_permanent() || verdict.is_transient() {
+            self.refused(Stage::FinalDot, verdict)
+        } else {
+            // Neither yes nor no: it may have been taken.
+            let detail = format!("unexpected reply {verdict}");
+            self.failure(Cause::FinalDotNoAnswer, Stage::FinalDot, detail)
+        };
         (
             self.spread(prepared, recipients, &failure),
             reusable && failure.reply.is_some(),

@@ -310,3 +310,14 @@ pub fn cause_of(error: &std::io::Error) -> Cause {
         _ => Cause::TlsHandshake,
     }
 }
+
+/// The same in words for log and queue.
+pub fn words_of(error: &std::io::Error, cause: Cause) -> String {
+    let text = error.to_string();
+    // What we marked ourselves has no words of its own inside rustls.
+    if text.contains("Marked") {
+        format!("TLS: {cause}")
+    } else {
+        format!("TLS: {text}")
+    }
+}

@@ -1,0 +1,126 @@
+//! What waits for one tenant: due messages in order of acceptance, others by their time.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use jiff::Timestamp;
+
+use crate::tenant::route::RouteKey;
+
+/// The waiting messages of a tenant. Each message stands in it once.
+#[derive(Default)]
+pub struct TenantQueue {
+    ready: BTreeMap<i64, Timestamp>,
+    later: BTreeMap<(Timestamp, i64), Timestamp>,
+    later_at: HashMap<i64, Timestamp>,
+    /// Messages that one route may have taken: no other is used for them.
+    pub pinned: HashMap<i64, RouteKey>,
+    /// Messages whose pinned route is gone: only new settings or a person can help.
+    pub parked: HashSet<i64>,
+    /// How often each message ran into a quota.
+    pub slowed: HashMap<i64, u32>,
+    /// Why nothing goes: no route.
+    pub no_route: Option<String>,
+}
+
+impl TenantQueue {
+    /// A message is due.
+    pub fn push_ready(&mut self, seq: i64, accepted: Timestamp) {
+        if let Some(at) = self.later_at.remove(&seq) {
+            self.later.remove(&(at, seq));
+        }
+        self.ready.insert(seq, accepted);
+    }
+
+    /// A message is due at a time; an earlier plan for it is dropped.
+    pub fn push_later(&mut self, at: Timestamp, seq: i64, accepted: Timestamp) {
+        self.take(seq);
+        self.later.insert((at, seq), accepted);
+        self.later_at.insert(seq, at);
+    }
+
+    /// Takes a message out.
+    pub fn take(&mut self, seq: i64) {
+        self.ready.remove(&seq);
+        if let Some(at) = self.later_at.remove(&seq) {
+            self.later.remove(&(at, seq));
+        }
+    }
+
+    /// Forgets what was learned of a message that is settled.
+    pub fn forget(&mut self, seq: i64) {
+        self.pinned.remove(&seq);
+        self.parked.remove(&seq);
+        self.slowed.remove(&seq);
+    }
+
+    /// Makes what is due at that time ready; gives when the next one is.
+    pub fn advance(&mut self, now: Timestamp) -> Option<Timestamp> {
+        while let Some((&(at, seq), &accepted)) = self.later.first_key_value() {
+            if at > now {
+                return Some(at);
+            }
+            self.push_ready(seq, accepted);
+        }
+        None
+    }
+
+    /// Makes everything ready at once, parked messages too.
+    pub fn rush(&mut self) {
+        self.parked.clear();
+        while let Some((&(_, seq), &accepted)) = self.later.first_key_value() {
+            self.push_ready(seq, accepted);
+        }
+    }
+
+    /// The first due messages, oldest first, without parked ones.
+    pub fn due(&self, limit: usize) -> Vec<i64> {
+        self.ready
+            .keys()
+            .filter(|seq| !self.parked.contains(seq))
+            .take(limit)
+            .copied()
+            .collect()
+    }
+
+    /// All waiting messages with their time of acceptance, due ones first.
+    pub fn waiting(&self) -> impl Iterator<Item = (i64, Timestamp)> + '_ {
+        let later = self
+            .later
+            .iter()
+            .map(|((_, seq), accepted)| (*seq, *accepted));
+        self.ready
+            .iter()
+            .map(|(seq, accepted)| (*seq, *accepted))
+            .chain(later)
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.later.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_message_stands_once() {
+        let at = |s: i64| Timestamp::from_second(s).expect("time");
+        let mut queue = TenantQueue::default();
+        queue.push_later(at(10), 1, at(0));
+        queue.push_later(at(20), 1, at(0));
+        queue.push_later(at(5), 2, at(0));
+        assert_eq!(queue.waiting().count(), 2);
+        assert_eq!(queue.advance(at(12)), Some(at(20)));
+        assert_eq!(queue.due(9), [2]);
+        queue.push_ready(1, at(0));
+        assert_eq!(queue.due(9), [1, 2]);
+        assert_eq!(queue.advance(at(30)), None);
+        queue.take(1);
+        queue.parked.insert(2);
+        assert!(queue.due(9).is_empty());
+        queue.rush();
+        assert_eq!(queue.due(9), [2]);
+    }
+}
