@@ -170,7 +170,6 @@ pub async fn run(path: &Path, config: Config) -> Result<(), Failure> {
     spool
         .store()
         .observe_commits(Box::new(move |took| observed.commit_took(took)));
-    let health = Arc::new(Health::new(spool.clone(), Arc::clone(&metrics)));
     let instance = random_text()[..8].to_owned();
     // Two ends: no new mail from `stop` on; the operator is answered until `end`.
     let stop = CancellationToken::new();
@@ -189,6 +188,11 @@ pub async fn run(path: &Path, config: Config) -> Result<(), Failure> {
         memory: Arc::new(Semaphore::new(MEMORY_KIB)),
     };
     let scheduler = Scheduler::new(tools, delivery_now(&config))?;
+    let health = Arc::new(Health::new(
+        spool.clone(),
+        Arc::clone(&metrics),
+        Box::new(scheduler.clone()),
+    ));
     let admit = Arc::new(ArcSwap::from_pointee(admit_now(&config)));
     let services = Services {
         spool: spool.clone(),

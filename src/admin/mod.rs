@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::observe::metrics::Metrics;
 use crate::spool::Spool;
+use crate::spool::operate::Overlay;
 
 /// Where the process is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,15 +32,18 @@ pub struct Health {
     phase: AtomicU8,
     spool: Spool,
     metrics: Arc<Metrics>,
+    overlay: Box<dyn Overlay + Send>,
 }
 
 impl Health {
     /// At the start of a process.
-    pub fn new(spool: Spool, metrics: Arc<Metrics>) -> Self {
+    /// `overlay`: how delivery sees what waits.
+    pub fn new(spool: Spool, metrics: Arc<Metrics>, overlay: Box<dyn Overlay + Send>) -> Self {
         Self {
             phase: AtomicU8::new(0),
             spool,
             metrics,
+            overlay,
         }
     }
 
@@ -102,10 +106,15 @@ pub async fn serve(listener: TcpListener, health: Arc<Health>, stop: Cancellatio
 }
 
 async fn metrics(State(health): State<Arc<Health>>) -> impl IntoResponse {
-    let spool = health.spool.clone();
-    let counts = tokio::task::spawn_blocking(move || spool.counts().unwrap_or_default())
-        .await
-        .unwrap_or_default();
+    let state = Arc::clone(&health);
+    let counts = tokio::task::spawn_blocking(move || {
+        state
+            .spool
+            .counts(state.overlay.as_ref())
+            .unwrap_or_default()
+    })
+    .await
+    .unwrap_or_default();
     match health.metrics.render(health.spool.bytes(), &counts) {
         Ok(text) => (
             [(

@@ -12,6 +12,7 @@ use crate::app::{self, Failure};
 use crate::config::{Config, Sending};
 use crate::delivery::sender::prepare_for;
 use crate::message::{Content, Envelope, MessageId, Recipient, date};
+use crate::prepare::dkim::SigningKey;
 use crate::prepare::{Origin, Preparation};
 use crate::smtp::address::Address;
 use crate::smtp::capabilities::Capabilities;
@@ -202,7 +203,18 @@ fn with_sender(tenant: &Tenant, from: &Address) -> Tenant {
             ..tenant.sender.clone()
         },
         users: Vec::new(),
-        dkim: Vec::new(),
+        dkim: tenant
+            .dkim
+            .iter()
+            .map(|k| {
+                SigningKey::new(
+                    k.domain.clone(),
+                    k.selector.clone(),
+                    k.secret.clone(),
+                    k.when,
+                )
+            })
+            .collect(),
         notices: Vec::new(),
         policy: tenant.policy,
     }

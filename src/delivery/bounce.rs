@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::attempt::{Now, Tools};
 use crate::explain::Language;
 use crate::message::header::Header;
-use crate::message::{Content, Envelope, Recipient, TenantId, date};
+use crate::message::{Envelope, Recipient, TenantId, date};
 use crate::prepare::Origin;
 use crate::smtp::address::Address;
 use crate::smtp::xtext;
@@ -45,21 +45,7 @@ pub fn owed(
 
 /// The original's header without its hidden recipients, cut where it gets long.
 fn original_header(stored: &Stored) -> String {
-    let bytes = match &stored.content {
-        Content::Memory(bytes) => bytes.clone(),
-        Content::File { path, .. } => {
-            use std::io::Read as _;
-            let mut head = Vec::new();
-            let read = std::fs::File::open(path).and_then(|file| {
-                file.take(crate::message::content::HEADER_LIMIT as u64)
-                    .read_to_end(&mut head)
-            });
-            if read.is_err() {
-                return String::new();
-            }
-            head.into()
-        }
-    };
+    let bytes = super::sender::head(stored);
     let Ok(header) = Header::parse(&bytes) else {
         return String::new();
     };
@@ -71,9 +57,17 @@ fn original_header(stored: &Stored) -> String {
         {
             continue;
         }
-        out.push_str(&crate::message::rfc2047::decode_raw(
-            &bytes[field.raw.clone()],
-        ));
+        // As it would have left: encoded where it is not ASCII.
+        let mut ascii = Vec::new();
+        let (raw, value) = (&bytes[field.raw.clone()], &bytes[field.value.clone()]);
+        crate::prepare::encode::push_field(
+            raw,
+            &bytes[field.name.clone()],
+            value,
+            false,
+            &mut ascii,
+        );
+        out.push_str(&String::from_utf8_lossy(&ascii));
     }
     out
 }
@@ -290,6 +284,28 @@ fn quoted(text: &str) -> String {
     String::from_utf8(crate::prepare::encode::quoted_printable(crlf.as_bytes())).unwrap_or_default()
 }
 
+/// An address with its type (RFC 3464 section 2.3.2; RFC 6533 section 3 for letters in mailboxes).
+fn dsn_address(text: &str) -> String {
+    let Ok(address) = Address::parse(text) else {
+        return format!("rfc822; {}", ascii_header(text));
+    };
+    let plain = address.with_ascii_domain();
+    if plain.is_ascii() {
+        return format!("rfc822; {plain}");
+    }
+    let encoded: String = plain
+        .chars()
+        .map(|c| {
+            if c.is_ascii() {
+                c.to_string()
+            } else {
+                format!("\\x{{{:X}}}", u32::from(c))
+            }
+        })
+        .collect();
+    format!("utf-8; {encoded}")
+}
+
 fn ascii_header(header: &str) -> String {
     header
         .chars()
@@ -374,8 +390,8 @@ fn machine(notices: &[&Owed], hostname: &str) -> String {
                 ));
             }
             out.push_str(&format!(
-                "Final-Recipient: rfc822; {}\r\nAction: {action}\r\nStatus: {}\r\n",
-                ascii_header(&recipient.address),
+                "Final-Recipient: {}\r\nAction: {action}\r\nStatus: {}\r\n",
+                dsn_address(&recipient.address),
                 recipient.status
             ));
             if let Some(host) = recipient

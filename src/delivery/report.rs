@@ -83,7 +83,7 @@ pub(super) fn owed(
     }
     Some(bounce::owed(
         stored,
-        &return_path(&way.tenant),
+        &return_path(&way.tenant, stored),
         recipients,
         now,
     ))
@@ -145,7 +145,7 @@ pub(super) fn owed_for_success(
     if recipients.is_empty() {
         return None;
     }
-    let mut owed = bounce::owed(stored, &return_path(&way.tenant), recipients, now);
+    let mut owed = bounce::owed(stored, &return_path(&way.tenant, stored), recipients, now);
     owed.notice = Notice::Relayed;
     Some(owed)
 }

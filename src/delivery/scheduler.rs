@@ -783,7 +783,12 @@ impl Scheduler {
         if recipients.is_empty() {
             return;
         }
-        let mut owed = bounce::owed(&stored, &sender::return_path(tenant), recipients, now);
+        let mut owed = bounce::owed(
+            &stored,
+            &sender::return_path(tenant, &stored),
+            recipients,
+            now,
+        );
         owed.notice = Notice::Delayed;
         owed.until = Some(lane::after(stored.accepted, now.retry.give_up_after).as_millisecond());
         if let Err(error) = self.inner.tools.spool.owe_delay(seq, owed).await {

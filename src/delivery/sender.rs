@@ -2,8 +2,10 @@
 
 use bytes::Bytes;
 
+use crate::message::Content;
 use crate::message::header::Header;
 use crate::prepare::{self, Preparation, PrepareError, Source, dkim, rewrite};
+use crate::smtp::address::Address;
 use crate::smtp::capabilities::Capabilities;
 use crate::spool::Stored;
 use crate::tenant::route::Route;
@@ -96,16 +98,7 @@ fn sender_settings(
         own_domains,
     };
     if rules.application_from != ApplicationFrom::Replace {
-        let user = stored
-            .origin
-            .login
-            .as_deref()
-            .and_then(|login| tenant.user(login));
-        let known = stored.origin.login.is_none() || user.is_some();
-        let from = Header::parse(content)
-            .ok()
-            .and_then(|header| rewrite::application_from(content, &header));
-        settings.keep_from = known && from.is_some_and(|address| tenant.may_use(user, &address));
+        settings.keep_from = kept_from(tenant, stored, content).is_some();
     }
     if let Route::System {
         system, fallback, ..
@@ -126,11 +119,46 @@ fn sender_settings(
     settings
 }
 
-/// The effective return path of a tenant's message today: where its bounce goes.
-pub fn return_path(tenant: &Tenant) -> crate::smtp::address::Address {
-    tenant
-        .sender
-        .return_path
-        .clone()
-        .unwrap_or_else(|| tenant.sender.address.clone())
+/// The return path that a message leaves with today: where its bounce goes. Without one of its
+/// own that is the From address, the application's where that is kept.
+pub fn return_path(tenant: &Tenant, stored: &Stored) -> Address {
+    let rules = &tenant.sender;
+    if let Some(address) = &rules.return_path {
+        return address.clone();
+    }
+    let kept = (rules.application_from != ApplicationFrom::Replace && !stored.kind.is_ours())
+        .then(|| kept_from(tenant, stored, &head(stored)))
+        .flatten();
+    kept.unwrap_or_else(|| rules.address.clone())
+}
+
+/// The application's From, where its user may use it.
+fn kept_from(tenant: &Tenant, stored: &Stored, head: &[u8]) -> Option<Address> {
+    let user = stored
+        .origin
+        .login
+        .as_deref()
+        .and_then(|login| tenant.user(login));
+    if stored.origin.login.is_some() && user.is_none() {
+        return None; // the login is gone, and its rights with it
+    }
+    let header = Header::parse(head).ok()?;
+    rewrite::application_from(head, &header).filter(|address| tenant.may_use(user, address))
+}
+
+/// The beginning of a message with its whole header section; empty if it cannot be read.
+pub(super) fn head(stored: &Stored) -> Bytes {
+    use std::io::Read as _;
+    match &stored.content {
+        Content::Memory(bytes) => bytes.clone(),
+        Content::File { path, .. } => {
+            let mut head = Vec::new();
+            let limit = crate::message::content::HEADER_LIMIT as u64;
+            match std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut head))
+            {
+                Ok(_) => head.into(),
+                Err(_) => Bytes::new(),
+            }
+        }
+    }
 }

@@ -301,8 +301,8 @@ impl Spool {
     }
 
     /// Messages by tenant and state, for the metrics.
-    pub fn counts(&self) -> Result<Vec<(String, String, u64)>, StoreError> {
-        self.inner.store.read_now(|db| {
+    pub fn counts(&self, overlay: &dyn Overlay) -> Result<Vec<(String, String, u64)>, StoreError> {
+        let rows: Vec<(String, String, u64)> = self.inner.store.read_now(|db| {
             db.prepare_cached(
                 "SELECT tenant, state, count(*) FROM messages GROUP BY tenant, state",
             )?
@@ -314,7 +314,24 @@ impl Spool {
                 ))
             })?
             .collect()
-        })
+        })?;
+        let mut counts: std::collections::BTreeMap<(String, String), u64> =
+            std::collections::BTreeMap::new();
+        for (tenant, state, count) in rows {
+            let waits = matches!(
+                State::from_word(&state),
+                Some(State::Queued | State::Deferred | State::Suspended)
+            );
+            let lane = TenantId::parse(&tenant)
+                .filter(|_| waits)
+                .and_then(|id| overlay.lane_state(&id));
+            let state = lane.map_or(state, |(state, ..)| state.word().to_owned());
+            *counts.entry((tenant, state)).or_default() += count;
+        }
+        Ok(counts
+            .into_iter()
+            .map(|((tenant, state), count)| (tenant, state, count))
+            .collect())
     }
 
     /// All held by `sending = "hold"` go on.

@@ -95,8 +95,10 @@ fn broken_files_never_panic() {
     // An empty file is a slip, not a configuration; without listeners it is warned.
     let site = Site::new("");
     assert_eq!(site.command(&["check"]).status.code(), Some(78));
-    let site = Site::new("[server]
-");
+    let site = Site::new(
+        "[server]
+",
+    );
     assert_eq!(site.command(&["check"]).status.code(), Some(0));
 }
 
@@ -225,4 +227,67 @@ fn schemas_are_printed() {
         assert!(schema["properties"][key].is_object());
         assert_eq!(schema["additionalProperties"], false);
     }
+}
+
+/// Renamed and exchanged listeners, and configuration behind links, are seen for what they are.
+#[test]
+fn reloads_of_listeners_and_links() {
+    let site = Site::usual("");
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .expect("bind")
+        .local_addr()
+        .expect("address")
+        .port();
+    let usual = std::fs::read_to_string(site.config()).expect("read");
+    let with = |name: &str| {
+        format!(
+            "{usual}[[listener]]\nname = \"{name}\"\naddress = \"127.0.0.1:{port}\"\ntenant = \"acme\"\n"
+        )
+    };
+    site.tenant(
+        "acme",
+        "name = \"A\"\nemail = \"a@acme.example\"\n[upstream]\nkind = \"capture\"\n",
+    );
+    // As Kubernetes mounts it: a link to a file in a directory that is replaced.
+    let real = site.path().join("real");
+    std::fs::create_dir(&real).expect("directory");
+    std::fs::write(
+        real.join("postbote.toml"),
+        with("first").replace(
+            "data_dir = \"data\"",
+            &format!(
+                "data_dir = \"{}\"\ntenants_dir = \"{}\"",
+                site.data().display(),
+                site.path().join("tenants").display()
+            ),
+        ),
+    )
+    .expect("write");
+    std::fs::remove_file(site.config()).expect("remove");
+    std::os::unix::fs::symlink(real.join("postbote.toml"), site.config()).expect("link");
+    let server = site.start();
+    let text_now = std::fs::read_to_string(real.join("postbote.toml")).expect("read");
+    std::fs::write(
+        real.join("postbote.toml"),
+        text_now.replace("\"first\"", "\"second\""),
+    )
+    .expect("write");
+    server.wait_log("event=reloaded");
+    submit(
+        port,
+        None,
+        "x@y.example",
+        &["x@else.example"],
+        &text("renamed"),
+    );
+    server.wait_log("event=accepted listener=second");
+    std::fs::write(real.join("postbote.toml"), "").expect("write");
+    server.wait_log("event=reload-refused");
+    submit(
+        port,
+        None,
+        "x@y.example",
+        &["x@else.example"],
+        &text("still there"),
+    );
 }

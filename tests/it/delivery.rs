@@ -537,6 +537,55 @@ fn a_repeat_after_a_lost_answer_is_taken_once() {
     assert_eq!(upstream.wait(2).len(), 2);
 }
 
+/// Only a lost answer makes a repeat: equal mail of several tills, of clients that half-close, or
+/// that stay connected, is all delivered.
+#[test]
+fn equal_mail_that_was_answered_is_all_delivered() {
+    use std::io::{Read as _, Write as _};
+    let upstream = Upstream::start();
+    let site = site(upstream.port, "", "");
+    let server = site.start();
+    let message = text("the same");
+    let mut idle = Client::connect(server.port("fixed"));
+    idle.expect("EHLO till", "250");
+    let mut ids = vec![id_of(&idle.message(
+        "a@b.example",
+        &["x@else.example"],
+        &message,
+    ))];
+    for _ in 0..2 {
+        ids.push(submit(
+            server.port("fixed"),
+            None,
+            "a@b.example",
+            &["x@else.example"],
+            &message,
+        ));
+    }
+    for _ in 0..2 {
+        // `printf … | nc -N`
+        let mut stream =
+            std::net::TcpStream::connect(("127.0.0.1", server.port("fixed"))).expect("connect");
+        write!(stream, "EHLO x\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<x@else.example>\r\nDATA\r\n{message}.\r\nQUIT\r\n").expect("write");
+        stream
+            .shutdown(std::net::Shutdown::Write)
+            .expect("shutdown");
+        let mut all = String::new();
+        stream.read_to_string(&mut all).expect("read");
+        let reply = all
+            .lines()
+            .find(|l| l.contains("queued as"))
+            .expect("an id")
+            .to_owned();
+        ids.push(id_of(&reply));
+    }
+    let total = ids.len();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), total, "{ids:?}");
+    assert_eq!(upstream.wait(total).len(), total);
+}
+
 #[test]
 fn operators_see_and_change_what_waits() {
     let site = site(free_port(), "", "");
@@ -619,4 +668,213 @@ fn pipelined_sessions_keep_their_order() {
         "{} connections for 200 messages",
         upstream.connections()
     );
+}
+
+#[test]
+fn a_yes_before_the_message_is_no_yes() {
+    let upstream = Upstream::start();
+    let site = site(upstream.port, "", "");
+    let server = site.start();
+    let id = send(&server, &["early@else.example"], "out of step");
+    server.wait_log(&format!("id={id} event=deferred"));
+    assert!(!server.log().iter().any(|l| l.contains("event=sent")));
+}
+
+/// One message that the server cannot stand holds up no other.
+#[test]
+fn one_bad_message_stops_no_route() {
+    let upstream = Upstream::start();
+    let site = site(upstream.port, "", "connections = 1\n");
+    let server = site.start();
+    let poison = send(&server, &["poison@else.example"], "poison");
+    for n in 0..5 {
+        send(&server, &["x@else.example"], &format!("good {n}"));
+    }
+    assert_eq!(upstream.wait(5).len(), 5);
+    assert!(["deferred", "queued"].contains(&state_of(&site, &poison).as_str()));
+}
+
+/// Retried, removed and bounced messages leave the room that they took, no more and no less.
+#[test]
+fn the_spools_room_is_counted_right() {
+    let upstream = Upstream::start();
+    let site = site(upstream.port, "", "");
+    let usual = std::fs::read_to_string(site.config()).expect("read");
+    site.operator(&usual.replace("drain =", "spool_limit = \"20KiB\"\ndrain ="));
+    let server = site.start();
+    let id = send(&server, &["sendas@else.example"], "refused");
+    wait_for("failed", || {
+        (state_of(&site, &id) == "failed").then_some(())
+    });
+    let list = site.queue();
+    let failed = list
+        .iter()
+        .find(|m| m["id"] == id.as_str())
+        .expect("listed");
+    assert!(failed["size"].as_u64().is_some_and(|n| n > 50), "{failed}");
+    site.output(&["queue", "retry", &id]);
+    server.wait_log_count("event=bounced to=sendas@else.example", 2);
+    wait_for("failed again", || {
+        site.command(&["queue", "remove", &id])
+            .status
+            .success()
+            .then_some(())
+    });
+    let bytes = || {
+        let metrics = server.get("/metrics").1;
+        let line = metrics
+            .lines()
+            .find(|l| l.starts_with("postbote_spool_bytes "))
+            .expect("bytes")
+            .to_owned();
+        line.split(' ')
+            .nth(1)
+            .and_then(|n| n.parse::<f64>().ok())
+            .expect("number")
+    };
+    wait_for("an empty spool", || (bytes() == 0.0).then_some(()));
+    send(&server, &["x@else.example"], "taken");
+}
+
+/// What one tenant lacks does not close the relay that all share.
+#[test]
+fn a_missing_key_stops_only_its_own_tenant() {
+    let relay = Upstream::start();
+    let site = Site::usual(&format!(
+        "[system]\nemail = \"noreply@provider.example\"\nsender = \"tenant\"\n[system.upstream]\nhost = \"127.0.0.1\"\nport = {}\nencryption = \"none\"\n[tenant_defaults]\nsystem_relay = \"when-unconfigured\"\n",
+        relay.port
+    ));
+    site.tenant("aa", "name = \"A\"\nemail = \"o@aa.example\"\n[[user]]\nlogin = \"aa\"\npassword = \"aa-password\"\n[[dkim]]\ndomain = \"aa.example\"\nselector = \"s\"\nkey = { vault = \"nowhere\" }\n");
+    site.tenant("bb", "name = \"B\"\nemail = \"o@bb.example\"\n[[user]]\nlogin = \"bb\"\npassword = \"bb-password\"\n");
+    let server = site.start();
+    submit(
+        server.port("in"),
+        Some("aa:aa-password"),
+        "x@y.example",
+        &["x@else.example"],
+        &text("waits"),
+    );
+    server.wait_log("tenant=aa event=deferred");
+    submit(
+        server.port("in"),
+        Some("bb:bb-password"),
+        "x@y.example",
+        &["x@else.example"],
+        &text("goes"),
+    );
+    let received = relay.wait(1);
+    assert_eq!(
+        (received.len(), received[0].subject().as_str()),
+        (1, "goes")
+    );
+}
+
+/// Side by side attempts count one failure, and the first probe comes after `retry.first`.
+#[test]
+fn parallel_refusals_are_one_refusal() {
+    let upstream = Upstream::with_login("acme", "right");
+    let site = site(
+        upstream.port,
+        "",
+        "username = \"acme\"\npassword = \"wrong-one\"\nconnections = 8\n",
+    );
+    let usual = std::fs::read_to_string(site.config()).expect("read");
+    site.operator(&usual.replace(
+        "first = \"1s\"\nmaximum = \"1s\"",
+        "first = \"2s\"\nmaximum = \"1h\"",
+    ));
+    let server = site.start();
+    for n in 0..8 {
+        send(&server, &["x@else.example"], &format!("number {n}"));
+    }
+    server.wait_log("event=route-suspended");
+    upstream.set_password("wrong-one");
+    assert_eq!(
+        upstream.wait(8).len(),
+        8,
+        "the next probe came soon and released all"
+    );
+}
+
+/// An uncertain message whose route is gone neither spins nor blocks.
+#[test]
+fn an_uncertain_message_waits_for_its_own_route() {
+    let (own, relay) = (Upstream::start(), Upstream::start());
+    let system = format!(
+        "[system]\nemail = \"noreply@provider.example\"\n[system.upstream]\nhost = \"127.0.0.1\"\nport = {}\nencryption = \"none\"\n[tenant_defaults]\nsystem_relay = \"when-unconfigured\"\n",
+        relay.port
+    );
+    let site = site(own.port, &system, "");
+    let server = site.start();
+    let id = send(&server, &["drop-after-dot@else.example"], "lost answer");
+    own.wait(1);
+    let kept = std::fs::read_to_string(site.path().join("tenants/acme.toml")).expect("tenant");
+    site.tenant("acme", "name = \"ACME\"\nemail = \"office@acme.example\"\n");
+    server.wait_log("event=reloaded");
+    send(&server, &["x@else.example"], "another");
+    assert_eq!(relay.wait(1)[0].subject(), "another");
+    assert_eq!(state_of(&site, &id), "uncertain");
+    site.tenant("acme", &kept);
+    own.wait_until("its own route again", |r| {
+        r.iter().filter(|m| m.subject() == "lost answer").count() == 2
+    });
+    assert_eq!(relay.received().len(), 1, "no other route for it");
+}
+
+/// A refusal that the application never heard of becomes a bounce.
+#[test]
+fn relayed_refusals_reach_somebody() {
+    let upstream = Upstream::start();
+    let site = Site::usual(
+        "[[listener]]\nname = \"direct\"\naddress = \"127.0.0.1:0\"\ntenant = \"acme\"\nanswer = \"relayed\"\n",
+    );
+    site.smtp_tenant("acme", upstream.port, "");
+    let server = site.start();
+    upstream.hold(true);
+    let mut client = Client::connect(server.port("direct"));
+    client.expect("EHLO x", "250");
+    client.expect("MAIL FROM:<a@b.example>", "250");
+    client.expect("RCPT TO:<x@else.example>", "250");
+    client.expect("RCPT TO:<reject@else.example>", "250");
+    client.expect("DATA", "354");
+    client.raw(format!("{}.\r\n", text("gone")).as_bytes());
+    drop(client);
+    upstream.hold(false);
+    let received = upstream.wait(2);
+    assert!(
+        received
+            .iter()
+            .any(|m| m.mail_from.is_empty() && m.text().contains("reject@else.example"))
+    );
+    // The same content after a refusal that was heard is a new try, not a repeat.
+    let mut client = Client::connect(server.port("direct"));
+    client.expect("EHLO x", "250");
+    for _ in 0..2 {
+        let reply = client.message("a@b.example", &["reject@else.example"], &text("again"));
+        assert!(reply.starts_with("550 5.1.1"), "{reply}");
+    }
+}
+
+#[test]
+fn success_is_told_where_the_upstream_cannot() {
+    let upstream = Upstream::with(&["PIPELINING", "8BITMIME"], None);
+    let site = site(upstream.port, "", "");
+    let server = site.start();
+    let mut client = Client::connect(server.port("fixed"));
+    client.expect("EHLO x", "250");
+    client.expect("MAIL FROM:<a@b.example> ENVID=abc", "250");
+    client.expect(
+        "RCPT TO:<x@else.example> NOTIFY=SUCCESS ORCPT=rfc822;y@else.example",
+        "250",
+    );
+    assert!(client.content(&text("told")).starts_with("250"));
+    let notice = upstream.wait(2).remove(1).text();
+    for piece in [
+        "Action: relayed",
+        "Original-Envelope-Id: abc",
+        "Original-Recipient: rfc822;y@else.example",
+        "Status: 2.0.0",
+    ] {
+        assert!(notice.contains(piece), "{piece} is not in {notice}");
+    }
 }

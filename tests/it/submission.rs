@@ -356,3 +356,94 @@ fn throttled_guessing_spares_who_is_known() {
         (!server.log().join("\n").contains("guess")).then_some(())
     });
 }
+
+/// A client that resets or asks before every message may send as many as it likes.
+#[test]
+fn many_messages_with_rset_and_noop() {
+    let site = site();
+    let server = site.start();
+    let mut client = Client::connect(server.port("fixed"));
+    client.expect("EHLO x", "250");
+    for n in 0..150 {
+        client.expect("RSET", "250");
+        client.expect("NOOP", "250");
+        assert!(
+            client
+                .message(
+                    "a@b.example",
+                    &["x@else.example"],
+                    &text(&format!("number {n}"))
+                )
+                .starts_with("250")
+        );
+    }
+}
+
+/// On a legacy listener a CRLF inside a message ends the leniency, for later messages too.
+#[test]
+fn legacy_ends_are_for_lf_only_sessions() {
+    let site = site();
+    let server = site.start();
+    let mut client = Client::connect(server.port("legacy"));
+    let mut say = |line: &str, expected: &str| {
+        client.raw(line.as_bytes());
+        let reply = client.reply();
+        assert!(reply.starts_with(expected), "{line:?}: {reply}");
+    };
+    say("EHLO x\n", "250");
+    for (content, expected) in [
+        ("Subject: one\n\nhello\n.\n", "250"),
+        ("Subject: two\r\n\r\nhello\r\n.\r\n", "250"),
+        (
+            "Subject: three\n\nhello\n.\nMAIL FROM:<evil@x.example>\nx\r\n.\r\n",
+            "550 5.5.2",
+        ),
+    ] {
+        say("MAIL FROM:<a@b.example>\n", "250");
+        say("RCPT TO:<x@else.example>\n", "250");
+        say("DATA\n", "354");
+        say(content, expected);
+    }
+}
+
+#[test]
+fn a_changed_password_ends_open_sessions() {
+    let site = site();
+    let server = site.start();
+    let mut client = Client::connect(server.port("must"));
+    client.expect("EHLO x", "250");
+    assert!(
+        client
+            .login("pos1@acme", "tanstaaftanstaaf")
+            .starts_with("235")
+    );
+    let file = site.path().join("tenants/acme.toml");
+    let text = std::fs::read_to_string(&file).expect("tenant");
+    site.tenant(
+        "acme",
+        &text.replace("tanstaaftanstaaf", "another-password"),
+    );
+    server.wait_log("event=reloaded");
+    client.expect("MAIL FROM:<a@b.example>", "535 5.7.8");
+    assert!(client.is_closed());
+}
+
+/// Text that went through two conversions keeps its header and its body.
+#[test]
+fn doubled_carriage_returns_are_one_line_end() {
+    let site = site();
+    let server = site.start();
+    let mut client = Client::connect(server.port("fixed"));
+    client.expect("EHLO x", "250");
+    let reply = client.message(
+        "a@b.example",
+        &["x@else.example"],
+        "Subject: x\r\r\nTo: x@else.example\r\r\n\r\r\nHinweis: Termin\r\r\n",
+    );
+    assert!(reply.starts_with("250"), "{reply}");
+    let id = id_of(&reply);
+    server.wait_log(&format!("id={id} event=sent"));
+    let text =
+        std::fs::read_to_string(site.data().join(format!("captured/acme/{id}.eml"))).expect("eml");
+    assert!(text.ends_with("\r\n\r\nHinweis: Termin\r\n"), "{text}");
+}

@@ -11,6 +11,9 @@
 //! | `drop-after-dot…@` | takes it, closes without an answer, once |
 //! | `drop-before-dot…@` | closes instead of 354, once |
 //! | `hang…@` | never answers the final dot |
+//! | `early…@` | says 250 behind 354, before the message, and 554 to the final dot |
+//! | `poison…@` | 421 at RCPT, then closes |
+//! | `throttle…@` | 454 Throttling failure at RCPT |
 
 use std::collections::HashSet;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -302,6 +305,13 @@ fn serve(stream: TcpStream, shared: &Shared, connection: usize) -> std::io::Resu
                 let to = address(&line);
                 if to.starts_with("tempfail") {
                     out.write_all(b"450 4.2.0 try again later, mailbox busy\r\n")?;
+                } else if to.starts_with("poison") {
+                    out.write_all(b"421 4.7.0 try later\r\n")?;
+                    return Ok(());
+                } else if to.starts_with("throttle") {
+                    out.write_all(
+                        b"454 4.7.0 Throttling failure: Maximum sending rate exceeded.\r\n",
+                    )?;
                 } else if to.starts_with("reject") {
                     out.write_all(b"550 5.1.1 no such user here\r\n")?;
                 } else {
@@ -319,6 +329,12 @@ fn serve(stream: TcpStream, shared: &Shared, connection: usize) -> std::io::Resu
                         .dropped
                         .insert(to.clone())
                 {
+                    return Ok(());
+                }
+                if rcpts.iter().any(|r| r.starts_with("early")) {
+                    out.write_all(b"354 go ahead\r\n250 2.0.0 spurious\r\n")?;
+                    let _ = content(&mut reader);
+                    out.write_all(b"554 5.7.1 rejected\r\n")?;
                     return Ok(());
                 }
                 out.write_all(b"354 go ahead\r\n")?;
