@@ -5,18 +5,17 @@ use std::process::ExitCode;
 
 use bytes::Bytes;
 use clap::Args;
-use jiff::Timestamp;
 
 use super::{exit, tenant_of};
 use crate::app::{self, Failure};
 use crate::config::Config;
 use crate::delivery::sender::prepare_for;
-use crate::message::{Content, Envelope, MessageId, Recipient};
+use crate::message::{Envelope, Recipient};
 use crate::prepare::Origin;
 use crate::smtp::address::Address;
 use crate::smtp::capabilities::Capabilities;
 use crate::smtp::data::canonical;
-use crate::spool::{Kind, RecipientState, State, Stored};
+use crate::spool::Stored;
 use crate::submission::admit::{self, Begun};
 use crate::tenant::route::first_choice;
 use crate::transport::Upstream;
@@ -110,26 +109,7 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode, Fa
         listener: "preview".to_owned(),
         login: arguments.user.clone(),
     };
-    let stored = Stored {
-        seq: 0,
-        id: MessageId::fresh(),
-        tenant: tenant.id.clone(),
-        kind: Kind::Submission,
-        recipients: vec![RecipientState::pending(); envelope.recipients.len()],
-        envelope,
-        origin,
-        content: Content::Memory(content.clone()),
-        size: 0,
-        sha256: [0; 32],
-        accepted: Timestamp::now(),
-        state: State::Queued,
-        attempts: 0,
-        next: None,
-        reason: String::new(),
-        uncertain: None,
-        excluded_ms: 0,
-        warned: false,
-    };
+    let stored = Stored::draft(tenant.id.clone(), envelope, origin, content.clone());
     let secrets = app::open_secrets(config)?;
     let capabilities = if arguments.seven_bit {
         Capabilities::default()

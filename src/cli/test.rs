@@ -11,12 +11,12 @@ use super::{block_on, exit, say, tenant_of};
 use crate::app::{self, Failure};
 use crate::config::{Config, Sending};
 use crate::delivery::sender::prepare_for;
-use crate::message::{Content, Envelope, MessageId, Recipient, date};
+use crate::message::{Content, Envelope, Recipient, date};
 use crate::prepare::dkim::SigningKey;
 use crate::prepare::{Origin, Preparation};
 use crate::smtp::address::Address;
 use crate::smtp::capabilities::Capabilities;
-use crate::spool::{Kind, RecipientState, State, Stored};
+use crate::spool::Stored;
 use crate::tenant::Tenant;
 use crate::tenant::route::{Route, first_choice};
 use crate::transport::smtp::{Connection, Context, DotHook, Timeouts};
@@ -247,26 +247,12 @@ fn message(config: &Config, tenant: &Tenant, to: &Address, from: Option<&Address
         ret_full: None,
         envid: None,
     };
-    Stored {
-        seq: 0,
-        id: MessageId::fresh(),
-        tenant: tenant.id.clone(),
-        kind: Kind::Submission,
-        recipients: vec![RecipientState::pending()],
+    Stored::draft(
+        tenant.id.clone(),
         envelope,
-        origin: Origin::default(),
-        content: Content::Memory(Bytes::from(text)),
-        size: 0,
-        sha256: [0; 32],
-        accepted: Timestamp::now(),
-        state: State::Queued,
-        attempts: 0,
-        next: None,
-        reason: String::new(),
-        uncertain: None,
-        excluded_ms: 0,
-        warned: false,
-    }
+        Origin::default(),
+        Bytes::from(text),
+    )
 }
 
 fn report(

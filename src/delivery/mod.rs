@@ -3,12 +3,14 @@
 
 pub mod attempt;
 pub mod bounce;
+mod choose;
 pub mod lane;
 mod queue;
 mod report;
 pub mod retry;
 pub mod scheduler;
 pub mod sender;
+mod sweep;
 
 pub use retry::{Settings, Uncertain};
 pub use scheduler::Scheduler;

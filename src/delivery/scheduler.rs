@@ -11,75 +11,70 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::attempt::{self, Again, Finished, LaneNews, Now, Tools, Way};
-use super::bounce::{self, Bouncer};
+use super::bounce::Bouncer;
 use super::lane::{self, Gate, Health, Pool};
 use super::queue::TenantQueue;
-use super::sender;
 use crate::failure::Class;
 use crate::message::TenantId;
 use crate::spool::operate::{Action, Filter, Overlay, Report};
-use crate::spool::{Claim, Hint, Notice, OwedRecipient, State, StoreError, Waiting};
+use crate::spool::{Claim, Hint, State, StoreError, Waiting};
 use crate::tenant::route::{self, Route, RouteKey};
 use crate::tenant::{SystemRelay, Tenant};
 
 /// How often late and expired messages are looked for, and idle connections closed.
 const SWEEP: Duration = Duration::from_secs(10);
-/// Most messages that one sweep looks at for each tenant.
-const SWEEP_LIMIT: usize = 200;
 /// Most attempts that run at once over all lanes; each holds a socket and a buffer.
 const ATTEMPTS_LIMIT: usize = 1000;
-/// How many due messages of a tenant are looked at for one that may go.
-const LOOK_AHEAD: usize = 16;
 
 /// Delivery as a whole. Cheap to clone.
 #[derive(Clone)]
 pub struct Scheduler {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
-    tools: Tools,
-    now: ArcSwap<Now>,
+pub(super) struct Inner {
+    pub(super) tools: Tools,
+    pub(super) now: ArcSwap<Now>,
     queues: Mutex<Queues>,
-    tasks: TaskTracker,
+    pub(super) tasks: TaskTracker,
     stop: CancellationToken,
     abort: CancellationToken,
 }
 
 #[derive(Default)]
-struct Queues {
-    tenants: HashMap<TenantId, TenantQueue>,
-    lanes: HashMap<RouteKey, Lane>,
+pub(super) struct Queues {
+    pub(super) tenants: HashMap<TenantId, TenantQueue>,
+    pub(super) lanes: HashMap<RouteKey, Lane>,
     /// Tenants to look at, each once.
     dirty: VecDeque<TenantId>,
     dirty_set: HashSet<TenantId>,
     /// Tenants whose lane opens, or whose fallback begins, at a time.
-    timers: BTreeMap<(Timestamp, TenantId), ()>,
+    pub(super) timers: BTreeMap<(Timestamp, TenantId), ()>,
     running: usize,
-    warned: HashSet<i64>,
+    pub(super) warned: HashSet<i64>,
     /// Sending was switched off then.
     held_since: Option<Timestamp>,
 }
 
 #[derive(Default)]
-struct Lane {
-    health: Health,
-    pool: Arc<Pool>,
-    active: usize,
+pub(super) struct Lane {
+    pub(super) health: Health,
+    pub(super) pool: Arc<Pool>,
+    pub(super) active: usize,
     /// Tenants that wait for a free slot.
-    waiting: Vec<TenantId>,
+    pub(super) waiting: Vec<TenantId>,
     /// It has worked since the start (for `system.required`).
-    verified: bool,
+    pub(super) verified: bool,
     /// It is being looked at.
-    looking: bool,
+    pub(super) looking: bool,
 }
 
-fn lock(inner: &Inner) -> MutexGuard<'_, Queues> {
+pub(super) fn lock(inner: &Inner) -> MutexGuard<'_, Queues> {
     inner.queues.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Queues {
-    fn mark(&mut self, tenant: &TenantId) {
+    pub(super) fn mark(&mut self, tenant: &TenantId) {
         if self.dirty_set.insert(tenant.clone()) {
             self.dirty.push_back(tenant.clone());
         }
@@ -99,7 +94,7 @@ impl Queues {
         }
     }
 
-    fn health(&self, key: &RouteKey) -> Health {
+    pub(super) fn health(&self, key: &RouteKey) -> Health {
         self.lanes
             .get(key)
             .map(|l| l.health.clone())
@@ -108,7 +103,7 @@ impl Queues {
 }
 
 /// What the scheduler decided for the first message of a tenant.
-enum Step {
+pub(super) enum Step {
     Start { seq: i64, way: Box<Way> },
     Wait,
 }
@@ -339,233 +334,6 @@ impl Scheduler {
         queues.timers.first_key_value().map(|((time, _), ())| *time)
     }
 
-    /// Finds the first message of a tenant that may go now, and its way.
-    fn next_start(&self, queues: &mut Queues, now: &Now, id: &TenantId, at: Timestamp) -> Step {
-        let Some(queue) = queues.tenants.get_mut(id) else {
-            return Step::Wait;
-        };
-        if queue.is_empty() {
-            queues.tenants.remove(id);
-            return Step::Wait;
-        }
-        let Some(tenant) = now.directory.tenant(id) else {
-            queue.no_route = Some("the tenant is no longer configured".to_owned());
-            return Step::Wait;
-        };
-        let first = match route::first_choice(tenant, now.directory.system()) {
-            Ok(route) => route,
-            Err(error) => {
-                queue.no_route = Some(error.to_string());
-                return Step::Wait;
-            }
-        };
-        queue.no_route = None;
-        let due: Vec<(i64, Option<RouteKey>)> = queue
-            .due(LOOK_AHEAD)
-            .into_iter()
-            .map(|seq| (seq, queue.pinned.get(&seq).cloned()))
-            .collect();
-        if due.is_empty() || !self.relay_allows(queues, now, id, &first, at) {
-            return Step::Wait;
-        }
-        let second = route::fallback(tenant, now.directory.system());
-        let mut wake: Option<Timestamp> = None;
-        let mut tried: Vec<Option<RouteKey>> = Vec::new();
-        for (seq, pinned) in due {
-            if tried.contains(&pinned) {
-                continue; // what holds one back holds back all of its kind
-            }
-            let candidates = match self.candidates(
-                queues,
-                tenant,
-                &first,
-                second.as_ref(),
-                pinned.as_ref(),
-                at,
-                &mut wake,
-            ) {
-                Some(candidates) => candidates,
-                None => {
-                    tracing::warn!(event = "parked", tenant = %id, "the route that may have taken a message is no longer configured; `postbote queue retry` or `remove` it");
-                    if let Some(queue) = queues.tenants.get_mut(id) {
-                        queue.parked.insert(seq);
-                    }
-                    continue;
-                }
-            };
-            if let Some(way) = self.open_lane(queues, tenant, candidates, at, &mut wake) {
-                let mut slowed = 0;
-                if let Some(queue) = queues.tenants.get_mut(id) {
-                    queue.take(seq);
-                    slowed = queue.slowed.get(&seq).copied().unwrap_or(0);
-                }
-                return Step::Start {
-                    seq,
-                    way: Box::new(Way { slowed, ..way }),
-                };
-            }
-            tried.push(pinned);
-        }
-        if let Some(at) = wake {
-            queues.timers.insert((at, id.clone()), ());
-        }
-        Step::Wait
-    }
-
-    /// The routes that a message may take now, best first; `None`: its only one is gone.
-    #[expect(clippy::too_many_arguments, reason = "the whole of the question")]
-    fn candidates(
-        &self,
-        queues: &Queues,
-        tenant: &Tenant,
-        first: &Route,
-        second: Option<&Route>,
-        pinned: Option<&RouteKey>,
-        at: Timestamp,
-        wake: &mut Option<Timestamp>,
-    ) -> Option<Vec<Route>> {
-        if let Some(only) = pinned {
-            let fits = |route: &&Route| route.key(tenant) == *only;
-            return Some(first)
-                .filter(fits)
-                .or_else(|| second.filter(fits))
-                .map(|route| vec![route.clone()]);
-        }
-        let mut routes = vec![first.clone()];
-        if let (Route::Own(_), Some(relay)) = (first, second) {
-            let health = queues.health(&first.key(tenant));
-            if let Some(since) = health.failing_since {
-                let begins = lane::after(since, tenant.policy.fallback_after);
-                if begins <= at {
-                    routes.push(relay.clone());
-                } else {
-                    *wake = Some(wake.map_or(begins, |w| w.min(begins)));
-                }
-            }
-        }
-        Some(routes)
-    }
-
-    /// Takes a slot in the first lane that is open.
-    fn open_lane(
-        &self,
-        queues: &mut Queues,
-        tenant: &Arc<Tenant>,
-        candidates: Vec<Route>,
-        at: Timestamp,
-        wake: &mut Option<Timestamp>,
-    ) -> Option<Way> {
-        for route in candidates {
-            let key = route.key(tenant);
-            let lane = queues.lanes.entry(key.clone()).or_default();
-            let limit = match lane.health.gate(at) {
-                Gate::Open => route.upstream().concurrency(),
-                Gate::Probe => 1,
-                Gate::Closed(until) => {
-                    *wake = Some(wake.map_or(until, |w| w.min(until)));
-                    continue;
-                }
-            };
-            if lane.active >= limit {
-                if !lane.waiting.contains(&tenant.id) {
-                    lane.waiting.push(tenant.id.clone());
-                }
-                continue;
-            }
-            lane.active += 1;
-            let (pool, health) = (Arc::clone(&lane.pool), lane.health.clone());
-            return Some(Way {
-                tenant: Arc::clone(tenant),
-                route,
-                key,
-                pool,
-                health,
-                slowed: 0,
-            });
-        }
-        None
-    }
-
-    /// With `system.required`: own upstreams carry mail only while the system relay is known to
-    /// work. When that is not known, it is looked at.
-    fn relay_allows(
-        &self,
-        queues: &mut Queues,
-        now: &Now,
-        id: &TenantId,
-        first: &Route,
-        at: Timestamp,
-    ) -> bool {
-        let Some(system) = now
-            .directory
-            .system()
-            .filter(|s| s.required && matches!(first, Route::Own(_)))
-        else {
-            return true;
-        };
-        let Some(upstream) = &system.upstream else {
-            return false;
-        };
-        let lane = queues.lanes.entry(RouteKey::System).or_default();
-        if lane.verified && lane.health.is_up() {
-            return true;
-        }
-        if !lane.waiting.contains(id) {
-            lane.waiting.push(id.clone());
-        }
-        match lane.health.gate(at) {
-            Gate::Closed(until) => {
-                queues.timers.insert((until, id.clone()), ());
-            }
-            Gate::Open | Gate::Probe if !lane.looking => {
-                lane.looking = true;
-                self.look_at_relay(Arc::clone(upstream));
-            }
-            Gate::Open | Gate::Probe => {}
-        }
-        false
-    }
-
-    /// Opens a conversation with the system relay and ends it again.
-    fn look_at_relay(&self, upstream: Arc<crate::transport::Upstream>) {
-        let scheduler = self.clone();
-        self.inner.tasks.spawn(async move {
-            let outcome = match upstream.as_ref() {
-                crate::transport::Upstream::Smtp(settings) => match crate::transport::smtp::Connection::open(settings, &scheduler.inner.tools.context).await {
-                    Ok(connection) => {
-                        connection.quit().await;
-                        None
-                    }
-                    Err(failure) => Some(failure),
-                },
-                crate::transport::Upstream::Capture(_) => None,
-            };
-            let now = scheduler.inner.now.load_full();
-            let at = Timestamp::now();
-            let mut queues = lock(&scheduler.inner);
-            let mut waiting = Vec::new();
-            if let Some(lane) = queues.lanes.get_mut(&RouteKey::System) {
-                lane.looking = false;
-                waiting = std::mem::take(&mut lane.waiting);
-                match &outcome {
-                    None => {
-                        lane.verified = true;
-                        lane.health.succeeded(at);
-                    }
-                    Some(failure) => {
-                        tracing::warn!(event = "required-relay-down", reason = %failure, "no tenant may send until the system relay works again");
-                        lane.health.failed(at, &now.retry, failure.class == Class::Suspend, failure.before_acceptance(), &failure.to_string(), 0);
-                    }
-                }
-            }
-            for tenant in waiting {
-                queues.mark(&tenant);
-            }
-            drop(queues);
-            scheduler.inner.tools.spool.wake();
-        });
-    }
-
     fn start(&self, seq: i64, way: Box<Way>, now: Arc<Now>) {
         let scheduler = self.clone();
         self.inner.tasks.spawn(async move {
@@ -697,133 +465,6 @@ impl Scheduler {
         self.inner.tools.spool.save_lane(key.to_text(), text);
     }
 
-    /// Looks for late and expired messages behind closed lanes, and for idle connections.
-    async fn sweep(&self) {
-        let now = self.inner.now.load_full();
-        let at = Timestamp::now();
-        let mut expired = Vec::new();
-        let mut late = Vec::new();
-        let mut pools = Vec::new();
-        {
-            let mut queues = lock(&self.inner);
-            pools.extend(queues.lanes.values().map(|l| Arc::clone(&l.pool)));
-            let Queues {
-                tenants,
-                lanes,
-                warned,
-                ..
-            } = &mut *queues;
-            // While nothing may be sent, nobody's time runs.
-            for (id, queue) in tenants.iter().filter(|_| now.sending) {
-                let route = now.directory.tenant(id).and_then(|t| {
-                    Some(route::first_choice(t, now.directory.system()).ok()?.key(t))
-                });
-                let Some(route) = route else { continue };
-                let health = lanes
-                    .get(&route)
-                    .map(|l| l.health.clone())
-                    .unwrap_or_default();
-                let suspended = health.suspended_since.is_some();
-                for (seq, accepted) in queue.waiting().take(SWEEP_LIMIT) {
-                    let age = Duration::try_from(at.duration_since(accepted)).unwrap_or_default();
-                    let counted = age.saturating_sub(health.excluded_since(accepted, at));
-                    if !suspended && counted > now.retry.give_up_after {
-                        expired.push((id.clone(), seq));
-                    } else if !now.retry.warn_after.is_zero()
-                        && !suspended
-                        && counted > now.retry.warn_after
-                        && warned.insert(seq)
-                    {
-                        late.push((id.clone(), seq));
-                    }
-                }
-            }
-        }
-        for (tenant, seq) in late {
-            self.warn_of_delay(&now, &tenant, seq).await;
-        }
-        for (tenant, seq) in expired {
-            self.give_up(&now, &tenant, seq).await;
-        }
-        for pool in pools {
-            for connection in pool.expired(false) {
-                tokio::spawn(connection.quit());
-            }
-        }
-    }
-
-    async fn warn_of_delay(&self, now: &Now, tenant: &TenantId, seq: i64) {
-        let Some(tenant) = now.directory.tenant(tenant) else {
-            return;
-        };
-        let Ok(Some(stored)) = self.inner.tools.spool.load(seq).await else {
-            return;
-        };
-        if stored.warned || stored.kind.is_ours() || stored.envelope.mail_from.is_none() {
-            return;
-        }
-        let recipients: Vec<OwedRecipient> = stored
-            .open_recipients()
-            .into_iter()
-            .filter(|i| stored.envelope.recipients[*i].wants_delay())
-            .map(|i| OwedRecipient {
-                address: stored.envelope.recipients[i].address.to_string(),
-                orcpt: stored.envelope.recipients[i].orcpt.clone(),
-                status: "4.4.7".to_owned(),
-                reply: if stored.recipients[i].reply.is_empty() {
-                    stored.reason.clone()
-                } else {
-                    stored.recipients[i].reply.clone()
-                },
-                relay: String::new(),
-                cause: String::new(),
-                remedy: String::new(),
-            })
-            .collect();
-        if recipients.is_empty() {
-            return;
-        }
-        let mut owed = bounce::owed(
-            &stored,
-            &sender::return_path(tenant, &stored),
-            recipients,
-            now,
-        );
-        owed.notice = Notice::Delayed;
-        owed.until = Some(lane::after(stored.accepted, now.retry.give_up_after).as_millisecond());
-        if let Err(error) = self.inner.tools.spool.owe_delay(seq, owed).await {
-            tracing::error!(event = "notice-failed", reason = %error);
-        }
-    }
-
-    async fn give_up(&self, now: &Now, tenant: &TenantId, seq: i64) -> bool {
-        let Some(tenant) = now.directory.tenant(tenant) else {
-            return false;
-        };
-        match self.inner.tools.spool.claim(seq).await {
-            Ok(Some(claim)) => {
-                // Exactly, with what only the row knows: time held, time before a retry by hand.
-                let key =
-                    route::first_choice(tenant, now.directory.system()).map(|r| r.key(tenant));
-                let health = key
-                    .map(|key| lock(&self.inner).health(&key))
-                    .unwrap_or_default();
-                if attempt::waited(&health, claim.message(), Timestamp::now())
-                    <= now.retry.give_up_after
-                {
-                    return false;
-                }
-                give_up_claim(&self.inner.tools, now, tenant, claim).await;
-                if let Some(queue) = lock(&self.inner).tenants.get_mut(&tenant.id) {
-                    queue.take(seq);
-                    queue.forget(seq);
-                }
-                true
-            }
-            Ok(None) | Err(_) => false,
-        }
-    }
-
     /// What a person wants done.
     pub async fn operate(&self, action: Action, filter: &Filter) -> Result<Report, StoreError> {
         let mut report = self.inner.tools.spool.operate(action, filter, self).await?;
@@ -889,7 +530,7 @@ async fn bounce_one(
     }
 }
 
-async fn give_up_claim(tools: &Tools, now: &Now, tenant: &Arc<Tenant>, claim: Claim) {
+pub(super) async fn give_up_claim(tools: &Tools, now: &Now, tenant: &Arc<Tenant>, claim: Claim) {
     let route = route::first_choice(tenant, now.directory.system()).unwrap_or_else(|_| {
         Route::Own(Arc::new(crate::transport::Upstream::Capture(
             std::path::PathBuf::new(),

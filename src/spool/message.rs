@@ -175,6 +175,35 @@ pub struct Stored {
 }
 
 impl Stored {
+    /// A message that stands in no spool: what `test` and `preview` prepare as delivery would.
+    pub fn draft(
+        tenant: TenantId,
+        envelope: Envelope,
+        origin: Origin,
+        content: bytes::Bytes,
+    ) -> Self {
+        Self {
+            seq: 0,
+            id: MessageId::fresh(),
+            tenant,
+            kind: Kind::Submission,
+            recipients: vec![RecipientState::pending(); envelope.recipients.len()],
+            envelope,
+            origin,
+            size: content.len() as u64,
+            content: Content::Memory(content),
+            sha256: [0; 32],
+            accepted: Timestamp::now(),
+            state: State::Queued,
+            attempts: 0,
+            next: None,
+            reason: String::new(),
+            uncertain: None,
+            excluded_ms: 0,
+            warned: false,
+        }
+    }
+
     /// The route that may have taken it, and whether a person has decided to try again.
     pub fn uncertain_route(&self) -> Option<(&str, bool)> {
         let text = self.uncertain.as_deref()?;

@@ -1,0 +1,254 @@
+//! Which message of a tenant may go now, and which way: the question that the scheduler asks before
+//! every start.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::attempt::{Now, Way};
+use super::lane::{self, Gate};
+use super::scheduler::{Queues, Scheduler, Step, lock};
+use crate::failure::Class;
+use crate::message::TenantId;
+use crate::tenant::Tenant;
+use crate::tenant::route::{self, Route, RouteKey};
+use crate::transport::Upstream;
+use crate::transport::smtp::Connection;
+
+/// How many due messages of a tenant are looked at for one that may go.
+const LOOK_AHEAD: usize = 16;
+
+impl Scheduler {
+    /// Finds the first message of a tenant that may go now, and its way.
+    pub(super) fn next_start(
+        &self,
+        queues: &mut Queues,
+        now: &Now,
+        id: &TenantId,
+        at: Timestamp,
+    ) -> Step {
+        let Some(queue) = queues.tenants.get_mut(id) else {
+            return Step::Wait;
+        };
+        if queue.is_empty() {
+            queues.tenants.remove(id);
+            return Step::Wait;
+        }
+        let Some(tenant) = now.directory.tenant(id) else {
+            queue.no_route = Some("the tenant is no longer configured".to_owned());
+            return Step::Wait;
+        };
+        let first = match route::first_choice(tenant, now.directory.system()) {
+            Ok(route) => route,
+            Err(error) => {
+                queue.no_route = Some(error.to_string());
+                return Step::Wait;
+            }
+        };
+        queue.no_route = None;
+        let due: Vec<(i64, Option<RouteKey>)> = queue
+            .due(LOOK_AHEAD)
+            .into_iter()
+            .map(|seq| (seq, queue.pinned.get(&seq).cloned()))
+            .collect();
+        if due.is_empty() || !self.relay_allows(queues, now, id, &first, at) {
+            return Step::Wait;
+        }
+        let second = route::fallback(tenant, now.directory.system());
+        let mut wake: Option<Timestamp> = None;
+        let mut tried: Vec<Option<RouteKey>> = Vec::new();
+        for (seq, pinned) in due {
+            if tried.contains(&pinned) {
+                continue; // what holds one back holds back all of its kind
+            }
+            let candidates = match self.candidates(
+                queues,
+                tenant,
+                &first,
+                second.as_ref(),
+                pinned.as_ref(),
+                at,
+                &mut wake,
+            ) {
+                Some(candidates) => candidates,
+                None => {
+                    tracing::warn!(event = "parked", tenant = %id, "the route that may have taken a message is no longer configured; `postbote queue retry` or `remove` it");
+                    if let Some(queue) = queues.tenants.get_mut(id) {
+                        queue.parked.insert(seq);
+                    }
+                    continue;
+                }
+            };
+            if let Some(way) = self.open_lane(queues, tenant, candidates, at, &mut wake) {
+                let mut slowed = 0;
+                if let Some(queue) = queues.tenants.get_mut(id) {
+                    queue.take(seq);
+                    slowed = queue.slowed.get(&seq).copied().unwrap_or(0);
+                }
+                return Step::Start {
+                    seq,
+                    way: Box::new(Way { slowed, ..way }),
+                };
+            }
+            tried.push(pinned);
+        }
+        if let Some(at) = wake {
+            queues.timers.insert((at, id.clone()), ());
+        }
+        Step::Wait
+    }
+
+    /// The routes that a message may take now, best first; `None`: its only one is gone.
+    #[expect(clippy::too_many_arguments, reason = "the whole of the question")]
+    fn candidates(
+        &self,
+        queues: &Queues,
+        tenant: &Tenant,
+        first: &Route,
+        second: Option<&Route>,
+        pinned: Option<&RouteKey>,
+        at: Timestamp,
+        wake: &mut Option<Timestamp>,
+    ) -> Option<Vec<Route>> {
+        if let Some(only) = pinned {
+            let fits = |route: &&Route| route.key(tenant) == *only;
+            return Some(first)
+                .filter(fits)
+                .or_else(|| second.filter(fits))
+                .map(|route| vec![route.clone()]);
+        }
+        let mut routes = vec![first.clone()];
+        if let (Route::Own(_), Some(relay)) = (first, second) {
+            let health = queues.health(&first.key(tenant));
+            if let Some(since) = health.failing_since {
+                let begins = lane::after(since, tenant.policy.fallback_after);
+                if begins <= at {
+                    routes.push(relay.clone());
+                } else {
+                    *wake = Some(wake.map_or(begins, |w| w.min(begins)));
+                }
+            }
+        }
+        Some(routes)
+    }
+
+    /// Takes a slot in the first lane that is open.
+    fn open_lane(
+        &self,
+        queues: &mut Queues,
+        tenant: &Arc<Tenant>,
+        candidates: Vec<Route>,
+        at: Timestamp,
+        wake: &mut Option<Timestamp>,
+    ) -> Option<Way> {
+        for route in candidates {
+            let key = route.key(tenant);
+            let lane = queues.lanes.entry(key.clone()).or_default();
+            let limit = match lane.health.gate(at) {
+                Gate::Open => route.upstream().concurrency(),
+                Gate::Probe => 1,
+                Gate::Closed(until) => {
+                    *wake = Some(wake.map_or(until, |w| w.min(until)));
+                    continue;
+                }
+            };
+            if lane.active >= limit {
+                if !lane.waiting.contains(&tenant.id) {
+                    lane.waiting.push(tenant.id.clone());
+                }
+                continue;
+            }
+            lane.active += 1;
+            let (pool, health) = (Arc::clone(&lane.pool), lane.health.clone());
+            return Some(Way {
+                tenant: Arc::clone(tenant),
+                route,
+                key,
+                pool,
+                health,
+                slowed: 0,
+            });
+        }
+        None
+    }
+
+    /// With `system.required`: own upstreams carry mail only while the system relay is known to
+    /// work. When that is not known, it is looked at.
+    fn relay_allows(
+        &self,
+        queues: &mut Queues,
+        now: &Now,
+        id: &TenantId,
+        first: &Route,
+        at: Timestamp,
+    ) -> bool {
+        let Some(system) = now
+            .directory
+            .system()
+            .filter(|s| s.required && matches!(first, Route::Own(_)))
+        else {
+            return true;
+        };
+        let Some(upstream) = &system.upstream else {
+            return false;
+        };
+        let lane = queues.lanes.entry(RouteKey::System).or_default();
+        if lane.verified && lane.health.is_up() {
+            return true;
+        }
+        if !lane.waiting.contains(id) {
+            lane.waiting.push(id.clone());
+        }
+        match lane.health.gate(at) {
+            Gate::Closed(until) => {
+                queues.timers.insert((until, id.clone()), ());
+            }
+            Gate::Open | Gate::Probe if !lane.looking => {
+                lane.looking = true;
+                self.look_at_relay(Arc::clone(upstream));
+            }
+            Gate::Open | Gate::Probe => {}
+        }
+        false
+    }
+
+    /// Opens a conversation with the system relay and ends it again.
+    fn look_at_relay(&self, upstream: Arc<Upstream>) {
+        let scheduler = self.clone();
+        self.inner.tasks.spawn(async move {
+            let outcome = match upstream.as_ref() {
+                Upstream::Smtp(settings) => match Connection::open(settings, &scheduler.inner.tools.context).await {
+                    Ok(connection) => {
+                        connection.quit().await;
+                        None
+                    }
+                    Err(failure) => Some(failure),
+                },
+                Upstream::Capture(_) => None,
+            };
+            let now = scheduler.inner.now.load_full();
+            let at = Timestamp::now();
+            let mut queues = lock(&scheduler.inner);
+            let mut waiting = Vec::new();
+            if let Some(lane) = queues.lanes.get_mut(&RouteKey::System) {
+                lane.looking = false;
+                waiting = std::mem::take(&mut lane.waiting);
+                match &outcome {
+                    None => {
+                        lane.verified = true;
+                        lane.health.succeeded(at);
+                    }
+                    Some(failure) => {
+                        tracing::warn!(event = "required-relay-down", reason = %failure, "no tenant may send until the system relay works again");
+                        lane.health.failed(at, &now.retry, failure.class == Class::Suspend, failure.before_acceptance(), &failure.to_string(), 0);
+                    }
+                }
+            }
+            for tenant in waiting {
+                queues.mark(&tenant);
+            }
+            drop(queues);
+            scheduler.inner.tools.spool.wake();
+        });
+    }
+}
