@@ -25,6 +25,11 @@ tenants COUNT="10000":
     cargo build --release
     tests/tenants {{COUNT}}
 
+# Whether one tenant's hanging upstream delays another tenant's mail
+lanes COUNT="500":
+    cargo build --release
+    tests/lanes {{COUNT}}
+
 # The demo
 run:
     cargo run --release -- run

@@ -5,6 +5,7 @@ pub mod document;
 pub mod problem;
 mod resolve;
 pub mod schema;
+mod upstream;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

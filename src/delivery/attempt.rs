@@ -199,6 +199,7 @@ pub fn waited(health: &Health, stored: &Stored, at: Timestamp) -> Duration {
 
 fn is_expired(now: &Now, health: &Health, stored: &Stored, at: Timestamp) -> bool {
     health.suspended_since.is_none()
+        && stored.state != State::Suspended
         && stored.attempts > 0
         && waited(health, stored, at) > now.retry.give_up_after
 }

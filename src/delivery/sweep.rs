@@ -10,7 +10,7 @@ use super::attempt::{self, Now};
 use super::scheduler::{Queues, Scheduler, give_up_claim, lock};
 use super::{bounce, lane, sender};
 use crate::message::TenantId;
-use crate::spool::{Notice, OwedRecipient};
+use crate::spool::{Notice, OwedRecipient, State};
 use crate::tenant::route;
 
 /// Most messages that one sweep looks at for each tenant.
@@ -128,6 +128,9 @@ impl Scheduler {
                 let health = key
                     .map(|key| lock(&self.inner).health(&key))
                     .unwrap_or_default();
+                if claim.message().state == State::Suspended {
+                    return false; // its time does not run
+                }
                 if attempt::waited(&health, claim.message(), Timestamp::now())
                     <= now.retry.give_up_after
                 {
