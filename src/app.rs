@@ -297,6 +297,10 @@ impl Server {
                         // Directories may have come and gone.
                         drop(watcher.take());
                         watcher = self.watch_files(secrets, changed.clone());
+                        // What changed while nobody watched is looked at now.
+                        if self.changed_since_read(secrets) {
+                            let _ = changed.try_send(());
+                        }
                     }
                 }
                 _ = housekeeping.tick() => {
