@@ -204,10 +204,15 @@ pub async fn run(path: &Path, config: Config) -> Result<(), Failure> {
     };
     let listeners = Listeners::new(services.clone(), Passed::from_environment());
     let control = control::bind(&config.server.data_dir).map_err(|e| Failure::new(73, e))?;
-    let admin = admin::bind(config.admin.address)
-        .await
-        .map_err(|e| Failure::new(69, e))?;
-    if let Ok(address) = admin.local_addr() {
+    let admin = match admin::bind(config.admin.address).await {
+        Ok(admin) => Some(admin),
+        Err(error) if config.admin.wanted => return Err(Failure::new(69, error)),
+        Err(error) => {
+            tracing::warn!(event = "no-admin-address", reason = %error, "running without health and metrics");
+            None
+        }
+    };
+    if let Some(address) = admin.as_ref().and_then(|a| a.local_addr().ok()) {
         tracing::info!(event = "listening", listener = "admin", address = %address);
     }
     listeners
@@ -222,7 +227,9 @@ pub async fn run(path: &Path, config: Config) -> Result<(), Failure> {
         services: services.clone(),
     });
     tokio::spawn(control::serve(control, control_state, end.clone()));
-    tokio::spawn(admin::serve(admin, Arc::clone(&health), end.clone()));
+    if let Some(admin) = admin {
+        tokio::spawn(admin::serve(admin, Arc::clone(&health), end.clone()));
+    }
     if config.server.sending == Sending::On {
         spool.release_switch().await?;
     }

@@ -99,10 +99,12 @@ pub struct Server {
 /// `[admin]`.
 #[derive(Debug, Clone)]
 pub struct Admin {
-    /// Where; `None`: not at all (no `[admin]` and the default is taken).
+    /// Where.
     pub address: SocketAddr,
     /// Bearer token.
     pub token: Option<SecretRef>,
+    /// `[admin]` stands in the file; else the default address is only tried.
+    pub wanted: bool,
 }
 
 /// What reading gave.

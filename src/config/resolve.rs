@@ -419,7 +419,7 @@ fn listeners(
                 None
             }
         };
-        let tls = section.choice("tls", TlsMode::None);
+        let tls = section.choice("tls", TlsMode::Starttls);
         let auth = section.choice("auth", AuthMode::Optional);
         let plaintext_auth = section.choice("plaintext_auth", PlaintextAuth::Loopback);
         if plaintext_auth == PlaintextAuth::Always {
@@ -471,7 +471,11 @@ fn admin(section: &Section<'_>, needs: &mut Needs) -> Admin {
     };
     let token = section.secret("token");
     need(needs, "admin.token", token.as_ref());
-    Admin { address, token }
+    Admin {
+        address,
+        token,
+        wanted: section.is_present(),
+    }
 }
 
 pub(super) fn need(needs: &mut Needs, place: impl Into<String>, secret: Option<&SecretRef>) {

@@ -6,7 +6,7 @@ use crate::support::site::{Server, Site, wait_for};
 /// Where the dialogues are played: one tenant by listener, one by login.
 fn site() -> Site {
     let site = Site::usual(
-        "[[listener]]\nname = \"fixed\"\naddress = \"127.0.0.1:0\"\ntenant = \"acme\"\nlegacy_auth_line = true\n\
+        "[[listener]]\nname = \"fixed\"\naddress = \"127.0.0.1:0\"\ntenant = \"acme\"\ntls = \"none\"\nlegacy_auth_line = true\n\
          [[listener]]\nname = \"must\"\naddress = \"127.0.0.1:0\"\nauth = \"required\"\n\
          [[listener]]\nname = \"strict\"\naddress = \"127.0.0.1:0\"\ntenant = \"acme\"\nbare_newline = \"reject\"\n\
          [[listener]]\nname = \"legacy\"\naddress = \"127.0.0.1:0\"\ntenant = \"acme\"\nbare_newline = \"legacy\"\nnetworks = [\"127.0.0.0/8\"]\n\
