@@ -288,7 +288,9 @@ impl Server {
         if self.changed_since_read(secrets) {
             self.reload(false).await;
         }
-        let mut housekeeping = tokio::time::interval(Duration::from_secs(600));
+        let mut housekeeping = tokio::time::interval(
+            (self.config.history / 4).clamp(Duration::from_secs(1), Duration::from_secs(600)),
+        );
         let mut heartbeat = tokio::time::interval(Duration::from_secs(1));
         loop {
             tokio::select! {
@@ -481,6 +483,11 @@ pub fn open_stopped(config: &Config) -> Result<Tools, Failure> {
     })
 }
 
+/// How delivery would see the spool of a stopped server.
+pub fn overlay_stopped(tools: &Tools, config: &Config) -> Result<Scheduler, StoreError> {
+    Scheduler::new(tools.clone(), delivery_now(config))
+}
+
 /// What a person wants done with the spool of a stopped server.
 pub async fn operate_stopped(
     tools: &Tools,
@@ -490,7 +497,7 @@ pub async fn operate_stopped(
 ) -> Result<crate::spool::operate::Report, StoreError> {
     let mut report = tools
         .spool
-        .operate(action, filter, &crate::spool::operate::NoOverlay)
+        .operate(action, filter, &overlay_stopped(tools, config)?)
         .await?;
     if action == crate::spool::operate::Action::Bounce {
         scheduler::bounce_by_hand(tools, &delivery_now(config), &mut report).await?;

@@ -10,7 +10,7 @@ use super::{block_on, exit};
 use crate::app::{self, Failure};
 use crate::config::Config;
 use crate::control::{self, Request};
-use crate::spool::operate::{Action, Filter, NoOverlay, Report};
+use crate::spool::operate::{Action, Filter, Report};
 use crate::spool::{STATES, State};
 
 /// The spool.
@@ -161,10 +161,11 @@ fn list(config: &Config, filter: Filter, json: bool) -> Result<ExitCode, Failure
         },
     )? {
         Some(value) => value.as_array().cloned().unwrap_or_default(),
-        None => app::open_stopped(config)?
-            .spool
-            .list(&filter, &NoOverlay)
-            .map_err(Failure::from)?,
+        None => {
+            let tools = app::open_stopped(config)?;
+            let overlay = app::overlay_stopped(&tools, config).map_err(Failure::from)?;
+            tools.spool.list(&filter, &overlay).map_err(Failure::from)?
+        }
     };
     if json {
         outln!("{}", Value::Array(list));
@@ -205,11 +206,15 @@ fn list(config: &Config, filter: Filter, json: bool) -> Result<ExitCode, Failure
 fn show(config: &Config, id: &str, json: bool) -> Result<ExitCode, Failure> {
     let found = match ask(config, &Request::Show { id: id.to_owned() })? {
         Some(value) => value,
-        None => app::open_stopped(config)?
-            .spool
-            .show(id, &NoOverlay)
-            .map_err(Failure::from)?
-            .unwrap_or(Value::Null),
+        None => {
+            let tools = app::open_stopped(config)?;
+            let overlay = app::overlay_stopped(&tools, config).map_err(Failure::from)?;
+            tools
+                .spool
+                .show(id, &overlay)
+                .map_err(Failure::from)?
+                .unwrap_or(Value::Null)
+        }
     };
     if found.is_null() {
         return Err(Failure::new(

@@ -297,14 +297,14 @@ fn submit(
 }
 
 fn refused(reply: &str) -> Failure {
-    Failure::new(
-        if reply.starts_with('4') {
-            exit::TEMPORARY
-        } else {
-            exit::UNAVAILABLE
-        },
-        format!("the message was refused: {reply}"),
-    )
+    let enhanced = reply.split(' ').nth(1).unwrap_or("");
+    let code = match (reply.as_bytes().first(), enhanced) {
+        (Some(b'4'), _) => exit::TEMPORARY,
+        (_, e) if e.starts_with("5.7.") => exit::NOT_PERMITTED,
+        (_, e) if e.starts_with("5.6.") || e == "5.3.4" || e.starts_with("5.1.") => exit::DATA,
+        _ => exit::UNAVAILABLE,
+    };
+    Failure::new(code, format!("the message was refused: {reply}"))
 }
 
 /// A listener that takes this tenant's mail without a login.

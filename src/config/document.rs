@@ -187,7 +187,7 @@ impl<'a> Section<'a> {
                 if !self.fields.iter().any(|f| f.key == key.get_ref().as_ref()) {
                     let known: Vec<&str> = self.fields.iter().map(|f| f.key).collect();
                     let hint = schema::nearest(key.get_ref(), &known).map_or_else(
-                        || "remove it".to_owned(),
+                        || schema::hint_for_unknown(key.get_ref()),
                         |near| format!("did you mean {near}?"),
                     );
                     self.problem(

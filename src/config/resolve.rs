@@ -140,6 +140,16 @@ fn read_all(document: &Document, problems: &mut Vec<Problem>) -> Config {
             "configure the system relay or set required = false",
         );
     }
+    let relay = system.as_ref().is_some_and(|s| s.upstream.is_some());
+    if !relay
+        && root.section("tenant_defaults").has("system_relay")
+        && default_policy.system_relay != crate::tenant::SystemRelay::Never
+    {
+        root.section("tenant_defaults").warn(
+            "system_relay",
+            "there is no [system.upstream], so there is no relay to use",
+        );
+    }
     if document.text().trim().is_empty() {
         problems.push(Problem::of_file(
             document.path(),
@@ -422,6 +432,16 @@ fn listeners(
         let tls = section.choice("tls", TlsMode::Starttls);
         let auth = section.choice("auth", AuthMode::Optional);
         let plaintext_auth = section.choice("plaintext_auth", PlaintextAuth::Loopback);
+        if auth == AuthMode::Required
+            && tls == TlsMode::None
+            && plaintext_auth == PlaintextAuth::Never
+        {
+            section.reject(
+                "auth",
+                "required only where a login is possible",
+                "set tls = \"starttls\", or plaintext_auth = \"loopback\"",
+            );
+        }
         if plaintext_auth == PlaintextAuth::Always {
             section.warn("plaintext_auth", "passwords can be read on the network; use tls = \"starttls\" where the applications can");
         }

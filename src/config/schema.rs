@@ -162,6 +162,26 @@ fn document_json(title: &str, fields: &[Field], required: &[&str]) -> Value {
     value
 }
 
+/// What to do about a key that nobody knows.
+pub fn hint_for_unknown(key: &str) -> String {
+    const LATER: [&str; 9] = [
+        "oauth",
+        "document",
+        "group",
+        "groups",
+        "copies",
+        "series",
+        "support",
+        "use_own_sender",
+        "signature",
+    ];
+    if LATER.contains(&key) {
+        "not available in this version; remove it".to_owned()
+    } else {
+        "remove it".to_owned()
+    }
+}
+
 /// The known key that was probably meant: at most two letters away.
 pub fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
     known

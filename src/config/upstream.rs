@@ -82,6 +82,18 @@ fn smtp_upstream(section: &Section<'_>, owner: &str, needs: &mut Needs) -> Optio
         section.reject("ca_file", "a PEM file with certificates", reason);
     }
     let pins = section.list("pins", pin);
+    if section.has("pins")
+        && section.choice("certificate", CertificateName::Verify) != CertificateName::Pinned
+    {
+        section.reject(
+            "pins",
+            "pins only with certificate = \"pinned\"",
+            "set certificate = \"pinned\", or remove the pins",
+        );
+    }
+    if encryption == Encryption::None && host.is_some() && !local {
+        section.warn("encryption", "the mail can be read on the network");
+    }
     let certificate = match section.choice("certificate", CertificateName::Verify) {
         CertificateName::Verify => CertificatePolicy::Verify { ca_file },
         CertificateName::TrustAlways => {

@@ -18,8 +18,8 @@ use crate::observe::metrics::Metrics;
 use crate::prepare::{Preparation, Prepared};
 use crate::smtp::capabilities::Capabilities;
 use crate::spool::{
-    Claim, Kind, RecipientState, RecipientStatus, Settlement, Spool, State, Stored, Verdict,
-    is_intact,
+    Claim, DECIDED, Kind, RecipientState, RecipientStatus, Settlement, Spool, State, Stored,
+    Verdict, is_intact,
 };
 use crate::tenant::Tenant;
 use crate::tenant::directory::Directory;
@@ -85,6 +85,8 @@ pub enum LaneNews {
         key: Option<String>,
         /// It refuses `MAIL FROM:<>`.
         refuses_null: bool,
+        /// What it said of its SIZE.
+        size: Option<u64>,
     },
     /// It fails as a whole.
     Failed(Box<Failure>),
@@ -578,6 +580,7 @@ async fn conclude(
     settlement.uncertain = stored.uncertain.clone();
     let mut worst: Option<Failure> = None;
     let mut route_failure: Option<Failure> = None;
+    let mut paused_alone = false;
     let mut any_sent = false;
     let mut uncertain = false;
     let mut permanent: Vec<(usize, Failure)> = Vec::new();
@@ -598,6 +601,7 @@ async fn conclude(
             Err(failure) => {
                 let own_fault =
                     matches!(failure.class, Class::Slow(_)) && way.slowed >= SLOWED_LIMIT;
+                paused_alone |= own_fault;
                 if failure.scope == Scope::Route && !own_fault {
                     route_failure = Some(failure.clone());
                 }
@@ -632,7 +636,25 @@ async fn conclude(
     } else if any_sent {
         settlement.uncertain = None;
     }
-    let again = next_step(now, way, stored, &mut settlement, worst.as_ref(), at);
+    let own = matches!(way.route, Route::Own(_));
+    if own && !permanent.is_empty() && settlement.uncertain.is_none() {
+        // Mail of which the upstream has rejected anything is taken nowhere else.
+        settlement.uncertain = Some(format!("{DECIDED}{}", way.key.to_text()));
+    }
+    let mut again = next_step(now, stored, &mut settlement, worst.as_ref(), at);
+    let relay = crate::tenant::route::fallback(&way.tenant, now.directory.system());
+    if own && stored.kind == Kind::Bounce && settlement.state == State::Failed && relay.is_some() {
+        // A bounce that the tenant's own route cannot carry goes over the system relay.
+        for (index, _) in &permanent {
+            settlement.recipients[*index].status = RecipientStatus::Deferred;
+        }
+        settlement.state = State::Queued;
+        settlement.uncertain = Some(format!("{DECIDED}{}", RouteKey::System.to_text()));
+        again = Some(Again::Pinned(RouteKey::System));
+        for entry in &mut told {
+            entry.1 = "deferred";
+        }
+    }
     // Somebody who waits for the verdict is told of a complete refusal instead of getting a bounce.
     let verdict = if any_sent {
         Verdict::Relayed
@@ -662,6 +684,7 @@ async fn conclude(
     }
     let news = match &route_failure {
         Some(failure) => LaneNews::Failed(Box::new(failure.clone())),
+        None if paused_alone => LaneNews::Untried,
         None if outcome
             .results
             .iter()
@@ -672,6 +695,7 @@ async fn conclude(
         None => LaneNews::Fine {
             key: outcome.key,
             refuses_null: outcome.refuses_null,
+            size: tools.spool.upstream_size(&way.key.to_text()),
         },
     };
     if any_sent && !outcome.dsn {
@@ -710,7 +734,6 @@ async fn conclude(
 /// Decides the message's state after an attempt, and when it is due again.
 fn next_step(
     now: &Now,
-    way: &Way,
     stored: &Stored,
     settlement: &mut Settlement,
     worst: Option<&Failure>,
@@ -723,6 +746,7 @@ fn next_step(
         .any(|r| r.status == RecipientStatus::Bounced);
     let Some(failure) = worst.filter(|_| open) else {
         settlement.state = if bounced { State::Failed } else { State::Done };
+        settlement.count_attempt = true;
         if bounced {
             settlement.reason = settlement
                 .recipients
@@ -739,6 +763,7 @@ fn next_step(
     match failure.class {
         Class::Suspend if failure.scope == Scope::Route => {
             settlement.state = State::Suspended;
+            settlement.count_attempt = true;
             Some(Again::Ready)
         }
         Class::Suspend => {
@@ -747,13 +772,6 @@ fn next_step(
             let next = later(stored.attempts + 1);
             settlement.next = Some(next);
             settlement.count_attempt = true;
-            Some(Again::At(next))
-        }
-        Class::Slow(_) if way.slowed >= SLOWED_LIMIT => {
-            settlement.state = State::Deferred;
-            settlement.count_attempt = true;
-            let next = later(stored.attempts + 1);
-            settlement.next = Some(next);
             Some(Again::At(next))
         }
         Class::Slow(pause) => {

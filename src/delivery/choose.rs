@@ -15,6 +15,9 @@ use crate::tenant::route::{self, Route, RouteKey};
 use crate::transport::Upstream;
 use crate::transport::smtp::Connection;
 
+/// How long a system relay that was seen to work counts as working (`system.required`).
+const VERIFIED_FOR: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// How many due messages of a tenant are looked at for one that may go.
 const LOOK_AHEAD: usize = 16;
 
@@ -35,17 +38,25 @@ impl Scheduler {
             return Step::Wait;
         }
         let Some(tenant) = now.directory.tenant(id) else {
-            queue.no_route = Some("the tenant is no longer configured".to_owned());
+            queue.stuck("the tenant is no longer configured".to_owned(), at);
             return Step::Wait;
         };
         let first = match route::first_choice(tenant, now.directory.system()) {
             Ok(route) => route,
             Err(error) => {
-                queue.no_route = Some(error.to_string());
+                queue.stuck(error.to_string(), at);
                 return Step::Wait;
             }
         };
-        queue.no_route = None;
+        let stuck_since = queue.unstuck();
+        if let Some(since) = stuck_since {
+            // Without a route its mail was held; that time does not count towards giving up.
+            let lane = queues.lanes.entry(first.key(tenant)).or_default();
+            lane.health.leave_out(since, at);
+        }
+        let Some(queue) = queues.tenants.get(id) else {
+            return Step::Wait;
+        };
         let due: Vec<(i64, Option<RouteKey>)> = queue
             .due(LOOK_AHEAD)
             .into_iter()
@@ -80,10 +91,9 @@ impl Scheduler {
                 }
             };
             if let Some(way) = self.open_lane(queues, tenant, candidates, at, &mut wake) {
-                let mut slowed = 0;
+                let slowed = queues.slowed.get(&seq).copied().unwrap_or(0);
                 if let Some(queue) = queues.tenants.get_mut(id) {
                     queue.take(seq);
-                    slowed = queue.slowed.get(&seq).copied().unwrap_or(0);
                 }
                 return Step::Start {
                     seq,
@@ -153,10 +163,11 @@ impl Scheduler {
                 }
             };
             if lane.active >= limit {
+                // A busy lane is waited for; only a closed one sends mail another way.
                 if !lane.waiting.contains(&tenant.id) {
                     lane.waiting.push(tenant.id.clone());
                 }
-                continue;
+                return None;
             }
             lane.active += 1;
             let (pool, health) = (Arc::clone(&lane.pool), lane.health.clone());
@@ -193,7 +204,10 @@ impl Scheduler {
             return false;
         };
         let lane = queues.lanes.entry(RouteKey::System).or_default();
-        if lane.verified && lane.health.is_up() {
+        let fresh = lane
+            .verified
+            .is_some_and(|since| lane::after(since, VERIFIED_FOR) > at);
+        if fresh && lane.health.is_up() {
             return true;
         }
         if !lane.waiting.contains(id) {
@@ -235,7 +249,7 @@ impl Scheduler {
                 waiting = std::mem::take(&mut lane.waiting);
                 match &outcome {
                     None => {
-                        lane.verified = true;
+                        lane.verified = Some(at);
                         lane.health.succeeded(at);
                     }
                     Some(failure) => {

@@ -41,6 +41,9 @@ pub struct Health {
     /// SHA-256 of the server's key as first seen, for `trust-always`.
     #[serde(default)]
     pub key_seen: Option<String>,
+    /// What the server last said of its SIZE.
+    #[serde(default)]
+    pub size: Option<u64>,
     /// The server refuses `MAIL FROM:<>`.
     #[serde(default)]
     pub refuses_null: bool,
@@ -97,6 +100,13 @@ impl Health {
         reason: &str,
         jitter: u32,
     ) {
+        // A failure long ago and one now are not one long failure.
+        let quiet = self.retry_at.is_some_and(|at| {
+            at > Timestamp::UNIX_EPOCH && after(at, retry.maximum.saturating_mul(2)) < now
+        });
+        if quiet || !before_acceptance {
+            self.failing_since = None;
+        }
         self.failures = self.failures.saturating_add(1);
         // A probe interval is kept exactly; only plain retries are spread.
         let wait = if suspend {
@@ -127,9 +137,15 @@ impl Health {
         self.reason = reason.to_owned();
     }
 
+    /// One probe may go at once.
+    pub fn probe_now(&mut self) {
+        self.retry_at = self.retry_at.map(|_| Timestamp::UNIX_EPOCH);
+    }
+
     /// Settings have changed: everything may be tried again at once.
     pub fn forgive(&mut self) {
-        self.retry_at = self.retry_at.map(|_| Timestamp::UNIX_EPOCH);
+        self.probe_now();
+        self.failing_since = None;
         self.slow_until = None;
         self.refuses_null = false;
     }

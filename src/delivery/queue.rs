@@ -16,10 +16,8 @@ pub struct TenantQueue {
     pub pinned: HashMap<i64, RouteKey>,
     /// Messages whose pinned route is gone: only new settings or a person can help.
     pub parked: HashSet<i64>,
-    /// How often each message ran into a quota.
-    pub slowed: HashMap<i64, u32>,
-    /// Why nothing goes: no route.
-    pub no_route: Option<String>,
+    /// Why nothing goes (no route), and since when.
+    no_route: Option<(String, Timestamp)>,
 }
 
 impl TenantQueue {
@@ -46,11 +44,26 @@ impl TenantQueue {
         }
     }
 
+    /// Nothing can go, for this reason.
+    pub fn stuck(&mut self, reason: String, at: Timestamp) {
+        let since = self.no_route.take().map_or(at, |(_, since)| since);
+        self.no_route = Some((reason, since));
+    }
+
+    /// Mail can go again; gives since when it could not.
+    pub fn unstuck(&mut self) -> Option<Timestamp> {
+        self.no_route.take().map(|(_, since)| since)
+    }
+
+    /// Why nothing goes.
+    pub fn stuck_reason(&self) -> Option<&str> {
+        self.no_route.as_ref().map(|(reason, _)| reason.as_str())
+    }
+
     /// Forgets what was learned of a message that is settled.
     pub fn forget(&mut self, seq: i64) {
         self.pinned.remove(&seq);
         self.parked.remove(&seq);
-        self.slowed.remove(&seq);
     }
 
     /// Makes what is due at that time ready; gives when the next one is.

@@ -52,6 +52,8 @@ pub(super) struct Queues {
     pub(super) timers: BTreeMap<(Timestamp, TenantId), ()>,
     running: usize,
     pub(super) warned: HashSet<i64>,
+    /// How often each message ran into a quota.
+    pub(super) slowed: HashMap<i64, u32>,
     /// Sending was switched off then.
     held_since: Option<Timestamp>,
 }
@@ -63,8 +65,8 @@ pub(super) struct Lane {
     pub(super) active: usize,
     /// Tenants that wait for a free slot.
     pub(super) waiting: Vec<TenantId>,
-    /// It has worked since the start (for `system.required`).
-    pub(super) verified: bool,
+    /// When it was last seen to work (for `system.required`).
+    pub(super) verified: Option<Timestamp>,
     /// It is being looked at.
     pub(super) looking: bool,
 }
@@ -111,7 +113,10 @@ pub(super) enum Step {
 impl Scheduler {
     /// A scheduler over a spool, with what earlier runs learned of the lanes.
     pub fn new(tools: Tools, now: Now) -> Result<Self, StoreError> {
-        let mut queues = Queues::default();
+        let mut queues = Queues {
+            held_since: (!now.sending).then(Timestamp::now),
+            ..Queues::default()
+        };
         for (route, health) in tools.spool.lanes()? {
             if let (Some(key), Ok(mut health)) = (
                 RouteKey::from_text(&route),
@@ -184,7 +189,12 @@ impl Scheduler {
             };
             if touched {
                 lane.health.forgive();
-                lane.verified = false;
+                lane.health.size = None;
+                self.inner
+                    .tools
+                    .spool
+                    .learn_upstream_size(&key.to_text(), None);
+                lane.verified = None;
                 changed.push((key.clone(), lane.health.clone()));
             }
         }
@@ -285,11 +295,12 @@ impl Scheduler {
             match hint {
                 Hint::Waiting(waiting) => queues.add(waiting),
                 Hint::Tenant(tenant) => {
-                    let key = RouteKey::Own(tenant.clone());
-                    for key in [key, RouteKey::System] {
-                        if let Some(lane) = queues.lanes.get_mut(&key) {
-                            lane.health.forgive();
-                        }
+                    if let Some(lane) = queues.lanes.get_mut(&RouteKey::Own(tenant.clone())) {
+                        lane.health.forgive();
+                    }
+                    if let Some(lane) = queues.lanes.get_mut(&RouteKey::System) {
+                        // A quota of the shared relay is everybody's: it stays.
+                        lane.health.probe_now();
                     }
                     if let Some(queue) = queues.tenants.get_mut(&tenant) {
                         queue.parked.clear();
@@ -376,7 +387,9 @@ impl Scheduler {
                 if !(superseded && matches!(finished.news, LaneNews::Failed(_))) {
                     learn(&mut lane.health, &finished.news, way, now, at, seq);
                 }
-                lane.verified |= matches!(finished.news, LaneNews::Fine { .. });
+                if matches!(finished.news, LaneNews::Fine { .. }) {
+                    lane.verified = Some(at);
+                }
                 self.inner.tools.metrics.route_up(
                     label(&way.key),
                     way.key.word(),
@@ -397,10 +410,11 @@ impl Scheduler {
             accepted,
         )) = &finished
         {
+            let mut slowed_again = false;
             let queue = queues.tenants.entry(id.clone()).or_default();
             if matches!(&finished, Some((Finished { news: LaneNews::Failed(f), .. }, _)) if matches!(f.class, Class::Slow(_)))
             {
-                *queue.slowed.entry(seq).or_default() += 1;
+                slowed_again = true;
             }
             match again {
                 Again::Ready => queue.push_ready(seq, *accepted),
@@ -413,9 +427,14 @@ impl Scheduler {
                     queues.timers.insert((*time, id.clone()), ());
                 }
             }
+            if slowed_again {
+                *queues.slowed.entry(seq).or_default() += 1;
+            }
         } else if let Some(queue) = queues.tenants.get_mut(id) {
             queue.take(seq);
             queue.forget(seq);
+            queues.slowed.remove(&seq);
+            queues.warned.remove(&seq);
         }
         queues.mark(id);
         for tenant in freed {
@@ -551,8 +570,13 @@ fn label(key: &RouteKey) -> &str {
 fn learn(health: &mut Health, news: &LaneNews, way: &Way, now: &Now, at: Timestamp, seq: i64) {
     match news {
         LaneNews::Untried => {}
-        LaneNews::Fine { key, refuses_null } => {
+        LaneNews::Fine {
+            key,
+            refuses_null,
+            size,
+        } => {
             health.succeeded(at);
+            health.size = *size;
             health.refuses_null |= refuses_null;
             let trusting = matches!(way.route.upstream().as_ref(), crate::transport::Upstream::Smtp(s) if s.certificate == crate::transport::smtp::CertificatePolicy::TrustAlways);
             if let (true, Some(key)) = (trusting, key) {
@@ -601,7 +625,11 @@ impl Overlay for Scheduler {
         if !now.sending {
             return Some((State::Held, "sending is switched to hold".to_owned(), None));
         }
-        if let Some(reason) = queues.tenants.get(tenant).and_then(|q| q.no_route.clone()) {
+        if let Some(reason) = queues
+            .tenants
+            .get(tenant)
+            .and_then(|q| q.stuck_reason().map(str::to_owned))
+        {
             return Some((State::Held, reason, None));
         }
         let settings = now.directory.tenant(tenant)?;
@@ -609,7 +637,10 @@ impl Overlay for Scheduler {
             .ok()?
             .key(settings);
         let health = queues.lanes.get(&key).map(|l| l.health.clone())?;
-        let next = health.retry_at.max(health.slow_until);
+        let next = health
+            .retry_at
+            .max(health.slow_until)
+            .filter(|at| *at > Timestamp::UNIX_EPOCH);
         if health.suspended_since.is_some() {
             // Where the system relay may help out, the mail is not stuck for ever.
             let _ = settings.policy.system_relay == SystemRelay::OnFailure;

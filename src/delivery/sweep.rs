@@ -7,13 +7,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::attempt::{self, Now};
+use super::lane::Health;
 use super::scheduler::{Queues, Scheduler, give_up_claim, lock};
 use super::{bounce, lane, sender};
 use crate::message::TenantId;
 use crate::spool::{Notice, OwedRecipient, State};
-use crate::tenant::route;
+use crate::tenant::{Tenant, route};
 
-/// Most messages that one sweep looks at for each tenant.
+/// Most messages that one sweep deals with; the next one goes on.
 const SWEEP_LIMIT: usize = 200;
 
 impl Scheduler {
@@ -44,7 +45,10 @@ impl Scheduler {
                     .map(|l| l.health.clone())
                     .unwrap_or_default();
                 let suspended = health.suspended_since.is_some();
-                for (seq, accepted) in queue.waiting().take(SWEEP_LIMIT) {
+                for (seq, accepted) in queue.waiting() {
+                    if expired.len() + late.len() >= SWEEP_LIMIT {
+                        break;
+                    }
                     let age = Duration::try_from(at.duration_since(accepted)).unwrap_or_default();
                     let counted = age.saturating_sub(health.excluded_since(accepted, at));
                     if !suspended && counted > now.retry.give_up_after {
@@ -80,6 +84,12 @@ impl Scheduler {
             return;
         };
         if stored.warned || stored.kind.is_ours() || stored.envelope.mail_from.is_none() {
+            return;
+        }
+        if attempt::waited(&self.health_for(now, tenant), &stored, Timestamp::now())
+            <= now.retry.warn_after
+        {
+            lock(&self.inner).warned.remove(&seq);
             return;
         }
         let recipients: Vec<OwedRecipient> = stored
@@ -120,22 +130,18 @@ impl Scheduler {
         let Some(tenant) = now.directory.tenant(tenant) else {
             return false;
         };
+        // Exactly, with what only the row knows: time held, time before a retry by hand. Looked at
+        // without a claim, so that a message whose time is not up stays where it is.
+        let Ok(Some(stored)) = self.inner.tools.spool.load(seq).await else {
+            return false;
+        };
+        let health = self.health_for(now, tenant);
+        let waited = attempt::waited(&health, &stored, Timestamp::now());
+        if stored.state == State::Suspended || waited <= now.retry.give_up_after {
+            return false;
+        }
         match self.inner.tools.spool.claim(seq).await {
             Ok(Some(claim)) => {
-                // Exactly, with what only the row knows: time held, time before a retry by hand.
-                let key =
-                    route::first_choice(tenant, now.directory.system()).map(|r| r.key(tenant));
-                let health = key
-                    .map(|key| lock(&self.inner).health(&key))
-                    .unwrap_or_default();
-                if claim.message().state == State::Suspended {
-                    return false; // its time does not run
-                }
-                if attempt::waited(&health, claim.message(), Timestamp::now())
-                    <= now.retry.give_up_after
-                {
-                    return false;
-                }
                 give_up_claim(&self.inner.tools, now, tenant, claim).await;
                 if let Some(queue) = lock(&self.inner).tenants.get_mut(&tenant.id) {
                     queue.take(seq);
@@ -144,6 +150,14 @@ impl Scheduler {
                 true
             }
             Ok(None) | Err(_) => false,
+        }
+    }
+
+    /// What is known of a tenant's first choice.
+    fn health_for(&self, now: &Now, tenant: &Tenant) -> Health {
+        match route::first_choice(tenant, now.directory.system()) {
+            Ok(route) => lock(&self.inner).health(&route.key(tenant)),
+            Err(_) => Health::default(),
         }
     }
 }

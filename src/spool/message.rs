@@ -233,7 +233,7 @@ impl Stored {
 }
 
 /// Marks, in the column `uncertain`, that a person has decided to try again.
-pub(super) const DECIDED: &str = "decided ";
+pub const DECIDED: &str = "decided ";
 
 /// The short form that the scheduler keeps of a waiting message.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -27,8 +27,8 @@ use rows::{insert, load, owe, settle_row, time};
 
 pub use incoming::Incoming;
 pub use message::{
-    Kind, Notice, Owed, OwedRecipient, RecipientState, RecipientStatus, STATES, State, Stored,
-    Waiting,
+    DECIDED, Kind, Notice, Owed, OwedRecipient, RecipientState, RecipientStatus, STATES, State,
+    Stored, Waiting,
 };
 pub use store::{Store, StoreError};
 

@@ -371,6 +371,15 @@ impl Spool {
     }
 }
 
+/// A recipient that was not tried yet is shown as deferred: it is still to come.
+fn shown_status(status: super::RecipientStatus) -> &'static str {
+    match status {
+        super::RecipientStatus::Sent => "sent",
+        super::RecipientStatus::Bounced => "bounced",
+        super::RecipientStatus::Pending | super::RecipientStatus::Deferred => "deferred",
+    }
+}
+
 fn kind_word(kind: Kind) -> &'static str {
     match kind {
         Kind::Submission => "submission",
@@ -385,7 +394,7 @@ fn recipients(envelope: &Envelope, states: &[super::RecipientState]) -> Vec<Valu
         .iter()
         .zip(states)
         .map(
-            |(r, s)| json!({"address": r.address.to_string(), "state": s.status, "reply": s.reply}),
+            |(r, s)| json!({"address": r.address.to_string(), "state": shown_status(s.status), "reply": s.reply}),
         )
         .collect()
 }

@@ -77,6 +77,9 @@ pub fn self_signed(directory: &Path, hostname: &str) -> Result<(PathBuf, PathBuf
     let made = parameters.self_signed(&pair).map_err(|e| shown(&e))?;
     write_durably(&key, pair.serialize_pem().as_bytes()).map_err(|e| shown(&e))?;
     write_durably(&certificate, made.pem().as_bytes()).map_err(|e| shown(&e))?;
+    // The certificate is public: applications that are to trust it must be able to read it.
+    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(&certificate, readable).map_err(|e| shown(&e))?;
     tracing::info!(event = "certificate-made", file = %certificate.display(), "a self-signed certificate was made; applications that check certificates must be told to trust it");
     Ok((certificate, key))
 }

@@ -1,5 +1,7 @@
 //! Trouble on the way, and what comes of it.
 
+use std::time::Duration;
+
 use crate::support::client::{Client, id_of, submit, text};
 use crate::support::site::{Server, Site, wait_for};
 use crate::support::upstream::Upstream;
@@ -625,7 +627,11 @@ fn operators_see_and_change_what_waits() {
     // The same on the spool of a stopped server.
     assert_eq!(state_of(&site, &ids[0]), "held");
     site.output(&["queue", "release", &ids[0]]);
-    assert_eq!(state_of(&site, &ids[0]), "queued");
+    let released = state_of(&site, &ids[0]);
+    assert_eq!(
+        released, "deferred",
+        "its lane is known to fail, as on the running server"
+    );
     let refused = site.command(&["queue", "remove"]);
     assert_eq!(
         refused.status.code(),
@@ -877,4 +883,56 @@ fn success_is_told_where_the_upstream_cannot() {
     ] {
         assert!(notice.contains(piece), "{piece} is not in {notice}");
     }
+}
+
+/// One old failure is no long one: a server that works again keeps its mail.
+#[test]
+fn a_healthy_upstream_keeps_its_mail() {
+    let relay = Upstream::start();
+    let port = free_port();
+    let system = format!(
+        "[system]\nemail = \"noreply@provider.example\"\n[system.upstream]\nhost = \"127.0.0.1\"\nport = {}\nencryption = \"none\"\n[tenant_defaults]\nsystem_relay = \"on-failure\"\nfallback_after = \"2s\"\n",
+        relay.port
+    );
+    let site = site(port, &system, "");
+    let server = site.start();
+    let first = send(&server, &["x@else.example"], "early");
+    server.wait_log("event=route-failing");
+    wait_for("removed", || {
+        site.command(&["queue", "remove", &first])
+            .status
+            .success()
+            .then_some(())
+    });
+    let own = Upstream::on(port, &["PIPELINING"], None);
+    // The failure is older than `fallback_after` when the next mail comes.
+    let since = std::time::Instant::now();
+    wait_for("fallback_after", || {
+        (since.elapsed() >= Duration::from_secs(3)).then_some(())
+    });
+    for n in 0..10 {
+        send(&server, &["x@else.example"], &format!("burst {n}"));
+    }
+    assert_eq!(own.wait(10).len(), 10);
+    assert!(relay.received().is_empty(), "{:?}", relay.received());
+}
+
+/// A bounce that the own route refuses goes over the relay, where that is allowed.
+#[test]
+fn bounces_find_another_way() {
+    let (own, relay) = (Upstream::start(), Upstream::start());
+    let system = format!(
+        "[system]\nemail = \"noreply@provider.example\"\n[system.upstream]\nhost = \"127.0.0.1\"\nport = {}\nencryption = \"none\"\n[tenant_defaults]\nsystem_relay = \"on-failure\"\n",
+        relay.port
+    );
+    let site = site(
+        own.port,
+        &system,
+        "[sender]\nreturn_path = \"reject-too@acme.example\"\n",
+    );
+    let server = site.start();
+    send(&server, &["reject@else.example"], "refused");
+    server.wait_log("event=bounced to=reject@else.example");
+    server.wait_log("to=reject-too@acme.example route=system");
+    assert!(own.received().is_empty());
 }

@@ -21,6 +21,8 @@ use crate::transport::Failure;
 use crate::transport::transcript::Transcript;
 use crate::vault::Secrets;
 
+/// Shorter secrets are words that replies hold anyway; their base64 form is looked for all the same.
+const SECRET_LEAST: usize = 6;
 /// Most addresses of a host that are tried.
 const ADDRESSES_LIMIT: usize = 5;
 
@@ -410,7 +412,7 @@ impl Connection {
         let compact: String = text.chars().filter(|c| !c.is_whitespace()).collect();
         self.confidential
             .iter()
-            .any(|secret| !secret.is_empty() && compact.contains(secret.as_str()))
+            .any(|secret| secret.len() >= SECRET_LEAST && compact.contains(secret.as_str()))
     }
 
     /// Takes our own secrets out of what the server says: some repeat the AUTH line. A reply that
