@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::attempt::{Now, Way};
-use super::lane::{self, Gate};
+use super::lane::{self, Gate, Pool};
 use super::scheduler::{Queues, Scheduler, Step, lock};
 use crate::failure::Class;
 use crate::message::TenantId;
@@ -17,6 +17,9 @@ use crate::transport::smtp::Connection;
 
 /// How long a system relay that was seen to work counts as working (`system.required`).
 const VERIFIED_FOR: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// So long a look counts even if the relay ends the conversation at once.
+const JUST_NOW: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// How many due messages of a tenant are looked at for one that may go.
 const LOOK_AHEAD: usize = 16;
@@ -207,7 +210,10 @@ impl Scheduler {
         let fresh = lane
             .verified
             .is_some_and(|since| lane::after(since, VERIFIED_FOR) > at);
-        if fresh && lane.health.is_up() {
+        let just_now = lane
+            .verified
+            .is_some_and(|since| lane::after(since, JUST_NOW) > at);
+        if fresh && lane.health.is_up() && (just_now || lane.pool.is_alive()) {
             return true;
         }
         if !lane.waiting.contains(id) {
@@ -219,21 +225,26 @@ impl Scheduler {
             }
             Gate::Open | Gate::Probe if !lane.looking => {
                 lane.looking = true;
-                self.look_at_relay(Arc::clone(upstream));
+                self.look_at_relay(Arc::clone(upstream), Arc::clone(&lane.pool));
             }
             Gate::Open | Gate::Probe => {}
         }
         false
     }
 
-    /// Opens a conversation with the system relay and ends it again.
-    fn look_at_relay(&self, upstream: Arc<Upstream>) {
+    /// Opens a conversation with the system relay and keeps it.
+    fn look_at_relay(&self, upstream: Arc<Upstream>, pool: Arc<Pool>) {
         let scheduler = self.clone();
         self.inner.tasks.spawn(async move {
             let outcome = match upstream.as_ref() {
                 Upstream::Smtp(settings) => match Connection::open(settings, &scheduler.inner.tools.context).await {
                     Ok(connection) => {
-                        connection.quit().await;
+                        // Kept, it tells at once when the server goes away.
+                        drop(pool.take(&upstream));
+                        let limit = settings.connections;
+                        if let Some(surplus) = pool.put(&upstream, connection, limit) {
+                            surplus.quit().await;
+                        }
                         None
                     }
                     Err(failure) => Some(failure),

@@ -214,6 +214,14 @@ impl Pool {
         None
     }
 
+    /// Whether a kept connection says that the server is still there.
+    pub fn is_alive(&self) -> bool {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.1
+            .iter_mut()
+            .any(|connection| !connection.is_disturbed())
+    }
+
     /// Keeps a connection, if it is for these settings.
     pub fn put(
         &self,

@@ -936,3 +936,20 @@ fn bounces_find_another_way() {
     server.wait_log("to=reject-too@acme.example route=system");
     assert!(own.received().is_empty());
 }
+
+/// With `system.required` nobody sends while the relay does not work.
+#[test]
+fn a_required_relay_must_work() {
+    let own = Upstream::start();
+    let relay = free_port();
+    let system = format!(
+        "[system]\nemail = \"noreply@provider.example\"\nrequired = true\n[system.upstream]\nhost = \"127.0.0.1\"\nport = {relay}\nencryption = \"none\"\n"
+    );
+    let site = site(own.port, &system, "");
+    let server = site.start();
+    send(&server, &["x@else.example"], "waits");
+    server.wait_log("event=required-relay-down");
+    assert!(own.received().is_empty());
+    let _relay = Upstream::on(relay, &["PIPELINING"], None);
+    assert_eq!(own.wait(1)[0].subject(), "waits");
+}
