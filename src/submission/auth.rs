@@ -87,20 +87,6 @@ impl Authenticator {
             .filter(|s| !s.expose().starts_with("$argon2"))
     }
 
-    /// Whether any login has a plain secret, so that challenge mechanisms make sense.
-    pub fn offers_challenges(&self, directory: &Directory) -> bool {
-        directory
-            .tenants()
-            .flat_map(|t| &t.users)
-            .any(|u| match &u.password {
-                Some(crate::vault::SecretRef::Plain(secret)) => {
-                    !secret.expose().starts_with("$argon2")
-                }
-                Some(_) => true,
-                None => false,
-            })
-    }
-
     /// Whether a source has failed too often lately.
     pub fn is_throttled(&self, source: Option<IpAddr>) -> bool {
         let Some(source) = source else { return false };

@@ -521,9 +521,7 @@ async fn serve(
     tls: Option<Arc<ServerConfig>>,
     peer: Option<IpAddr>,
 ) {
-    let challenges = services
-        .auth
-        .offers_challenges(&services.now.load().directory);
+    let challenges = services.now.load().directory.has_plain_secrets();
     let implicit = settings.tls == TlsMode::Implicit;
     let session = Box::new(Session::new(
         Arc::clone(&settings),

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::{System, Tenant, User};
 use crate::message::TenantId;
+use crate::vault::SecretRef;
 
 /// All tenants of one configuration.
 #[derive(Debug, Default)]
@@ -17,6 +18,7 @@ pub struct Directory {
     logins: HashMap<String, (Arc<Tenant>, Arc<User>)>,
     networks: Vec<(IpNet, TenantId)>,
     system: Option<Arc<System>>,
+    plain_secrets: bool,
 }
 
 /// How a client was recognised.
@@ -39,6 +41,11 @@ impl Directory {
         };
         for tenant in tenants {
             for user in &tenant.users {
+                directory.plain_secrets |= match &user.password {
+                    Some(SecretRef::Plain(secret)) => !secret.expose().starts_with("$argon2"),
+                    Some(_) => true, // may be one: known only when it is read
+                    None => false,
+                };
                 directory
                     .logins
                     .insert(user.login.clone(), (Arc::clone(&tenant), Arc::clone(user)));
@@ -77,6 +84,11 @@ impl Directory {
     /// Whether any login exists, so that AUTH could help an unknown client.
     pub fn has_logins(&self) -> bool {
         !self.logins.is_empty()
+    }
+
+    /// Whether some login has a plain secret, so that challenge mechanisms make sense.
+    pub fn has_plain_secrets(&self) -> bool {
+        self.plain_secrets
     }
 
     /// The system relay.
