@@ -25,7 +25,6 @@ use crate::tenant::Tenant;
 use crate::tenant::directory::Directory;
 use crate::tenant::route::{Route, RouteKey};
 use crate::transport::smtp::{Connection, Context, DotHook};
-use crate::transport::transcript::Transcript;
 use crate::transport::{Accepted, Failure, RecipientResult, Upstream, capture};
 
 /// What attempts need, as the settings are now.
@@ -118,7 +117,7 @@ pub enum Again {
 pub async fn run(tools: &Tools, now: &Now, way: &Way, claim: Claim) -> Finished {
     let started = std::time::Instant::now();
     let stored = Arc::clone(claim.message());
-    if let Some(finished) = cautious(tools, now, way, &stored) {
+    if let Some(finished) = cautious(now, way, &stored) {
         return finish_cautious(tools, claim, finished).await;
     }
     if is_expired(now, &way.health, &stored, Timestamp::now()) {
@@ -142,7 +141,7 @@ enum Caution {
     OtherRoute(RouteKey),
 }
 
-fn cautious(_tools: &Tools, now: &Now, way: &Way, stored: &Stored) -> Option<Caution> {
+fn cautious(now: &Now, way: &Way, stored: &Stored) -> Option<Caution> {
     let (route, decided) = stored.uncertain_route()?;
     let waits_for_retry = stored.state == State::Uncertain;
     if now.retry.uncertain == Uncertain::Hold && !decided && !waits_for_retry {
@@ -187,7 +186,6 @@ fn unchanged(stored: &Stored) -> Settlement {
         count_attempt: false,
         uncertain: stored.uncertain.clone(),
         owed: Vec::new(),
-        exclude_ms: 0,
     }
 }
 
@@ -850,12 +848,4 @@ pub async fn give_up(tools: &Tools, now: &Now, tenant: &Arc<Tenant>, route: Rout
     };
     let settlement = expire(tools, now, &way, &stored, true);
     settle(tools, claim, settlement).await;
-}
-
-/// A transcript-keeping context for a test mail.
-pub fn with_transcript(context: &Context, transcript: Transcript) -> Context {
-    Context {
-        transcript,
-        ..context.clone()
-    }
 }

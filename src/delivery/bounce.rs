@@ -215,8 +215,8 @@ pub async fn submit(
         content,
         held: false,
     };
-    let spooled = spool.commit(admitted).await.map_err(|e| e.to_string())?;
-    spool.release(&spooled);
+    let mut spooled = spool.commit(admitted).await.map_err(|e| e.to_string())?;
+    spool.release(&mut spooled);
     Ok(spooled.id())
 }
 

@@ -71,6 +71,8 @@ pub struct Spooled {
     seq: i64,
     guard: Option<[u8; 32]>,
     duplicate: bool,
+    /// What delivery is told on release.
+    waiting: Option<Waiting>,
 }
 
 impl Spooled {
@@ -169,8 +171,6 @@ pub struct Settlement {
     pub uncertain: Option<String>,
     /// Notices that are owed now, made durable together with their cause.
     pub owed: Vec<Owed>,
-    /// Milliseconds to add to what does not count towards giving up.
-    pub exclude_ms: i64,
 }
 
 /// The spool. Cheap to clone.
@@ -422,6 +422,7 @@ impl Spool {
                 seq: 0,
                 guard,
                 duplicate: true,
+                waiting: None,
             });
         }
         let stored = Stored {
@@ -470,19 +471,19 @@ impl Spool {
             seq: stored.seq,
             guard,
             duplicate: false,
+            waiting: (!held).then(|| stored.waiting(None)),
         };
         if !held {
-            let waiting = stored.waiting(None);
             lock(&self.inner.memory).insert(stored);
-            // The hint is given by `release`, after the session has asked for a verdict.
-            lock(&self.inner.hints).push(Hint::Waiting(waiting));
         }
         Ok(spooled)
     }
 
     /// Lets delivery begin with what was committed.
-    pub fn release(&self, _spooled: &Spooled) {
-        self.inner.hinted.notify_one();
+    pub fn release(&self, spooled: &mut Spooled) {
+        if let Some(waiting) = spooled.waiting.take() {
+            self.hint(Hint::Waiting(waiting));
+        }
     }
 
     /// Asks for the first verdict on a message. Ask before [`Self::release`].

@@ -104,8 +104,8 @@ pub(super) fn settle_row(
     } else {
         s.next.map(Timestamp::as_millisecond)
     };
-    db.prepare_cached("UPDATE messages SET state = ?2, next = ?3, attempts = ?4, reason = ?5, uncertain = ?6, recipients = ?7, excluded = excluded + ?8 WHERE seq = ?1")?
-        .execute(params![stored.seq, s.state.word(), next, attempts, s.reason, s.uncertain, recipients, s.exclude_ms])
+    db.prepare_cached("UPDATE messages SET state = ?2, next = ?3, attempts = ?4, reason = ?5, uncertain = ?6, recipients = ?7 WHERE seq = ?1")?
+        .execute(params![stored.seq, s.state.word(), next, attempts, s.reason, s.uncertain, recipients])
         .map(|_| ())
 }
 

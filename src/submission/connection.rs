@@ -511,7 +511,7 @@ impl<S: Stream> Connection<S> {
     ) -> bool {
         let spool = self.services.spool.clone();
         let held = admitted.held;
-        let spooled = match spool.commit(admitted).await {
+        let mut spooled = match spool.commit(admitted).await {
             Ok(spooled) => spooled,
             Err(error) => {
                 tracing::error!(event = "storage-failed", tenant = %begun.tenant.id, reason = %error);
@@ -542,13 +542,13 @@ impl<S: Stream> Connection<S> {
         }
         let told = if self.listener.answer == Answer::Relayed && !held && !spooled.is_duplicate() {
             let waiter = spool.verdict(&spooled);
-            spool.release(&spooled);
+            spool.release(&mut spooled);
             timeout(self.listener.answer_within, waiter)
                 .await
                 .ok()
                 .and_then(Result::ok)
         } else {
-            spool.release(&spooled);
+            spool.release(&mut spooled);
             None
         };
         let hung_up = self.stream.is_gone();

@@ -78,11 +78,11 @@ pub async fn submit(
         now, &begun, None, envelope, origin, findings, false, false, content,
     )
     .map_err(|r| r.reply())?;
-    let spooled = spool
+    let mut spooled = spool
         .commit(admitted)
         .await
         .map_err(|e| reply_for::store_error(&e))?;
-    spool.release(&spooled);
+    spool.release(&mut spooled);
     spool.went_on(&spooled);
     for to in recipients {
         tracing::info!(id = %spooled.id(), tenant = %begun.tenant.id, event = "accepted", from = %from.as_ref().map_or_else(|| "<>".to_owned(), ToString::to_string), to = %to, size = size, client = "local", listener = LISTENER);
