@@ -18,8 +18,8 @@ use crate::failure::Class;
 use crate::message::TenantId;
 use crate::spool::operate::{Action, Filter, Overlay, Report};
 use crate::spool::{Claim, Hint, State, StoreError, Waiting};
+use crate::tenant::Tenant;
 use crate::tenant::route::{self, Route, RouteKey};
-use crate::tenant::{SystemRelay, Tenant};
 
 /// How often late and expired messages are looked for, and idle connections closed.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -642,8 +642,6 @@ impl Overlay for Scheduler {
             .max(health.slow_until)
             .filter(|at| *at > Timestamp::UNIX_EPOCH);
         if health.suspended_since.is_some() {
-            // Where the system relay may help out, the mail is not stuck for ever.
-            let _ = settings.policy.system_relay == SystemRelay::OnFailure;
             return Some((State::Suspended, health.reason, next));
         }
         match health.gate(Timestamp::now()) {

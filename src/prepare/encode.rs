@@ -185,9 +185,6 @@ fn entity(
     {
         push_encoding(converted.encoding, &mut out);
     }
-    if header.headerless && !bytes.starts_with(b"\r\n") && out.is_empty() {
-        // was pure body
-    }
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(converted.as_ref().map_or(body, |c| &c.body));
     Ok(out)

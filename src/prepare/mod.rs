@@ -275,18 +275,17 @@ pub fn prepare(
     needs_utf8 |= rewritten.needs_utf8;
     let body_utf8_header = rewritten.utf8_header;
     let mut head = rewritten.head;
-    let (encoding, body) = match rewritten.converted {
+    let body = match rewritten.converted {
         Some(converted) => {
             notes.push(format!(
                 "body: converted to {} because the server takes 7-bit lines of at most {} octets",
                 converted.encoding,
                 encode::LINE_LIMIT
             ));
-            (Some(converted.encoding), Bytes::from(converted.body))
+            Bytes::from(converted.body)
         }
-        None => (None, rewritten.body),
+        None => rewritten.body,
     };
-    let _ = encoding;
     if !signers.is_empty() {
         let mut signed = dkim::sign(signers, &head, &body, Timestamp::now().as_second())
             .map_err(PrepareError::Signing)?;
