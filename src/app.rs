@@ -267,6 +267,7 @@ pub async fn run(path: &Path, config: Config) -> Result<(), Failure> {
     let _ = delivering.await;
     end.cancel();
     let _ = std::fs::remove_file(control::path(&server.config.server.data_dir));
+    server.spool.flush().await;
     tracing::info!(event = "stopped");
     outcome
 }

@@ -399,6 +399,11 @@ fn listeners(
                 "legacy only with networks",
                 "name the clients that need it in networks",
             );
+        } else if bare_newline == BareNewline::Legacy {
+            section.warn(
+                "bare_newline",
+                "clients of this listener may end a message with LF . LF: a way to smuggle mail; only for devices that cannot do otherwise",
+            );
         }
         let certificate = match (section.path("certificate"), section.path("key")) {
             (Some(certificate), Some(key)) => {

@@ -36,7 +36,11 @@ pub fn start(format: Format, level: tracing::Level) -> tracing_appender::non_blo
     let (writer, guard) = tracing_appender::non_blocking::NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(64 * 1024)
-        .finish(std::io::stderr());
+        // What has gathered is written at once, not line by line.
+        .finish(std::io::BufWriter::with_capacity(
+            64 * 1024,
+            std::io::stderr(),
+        ));
     let filter = tracing_subscriber::EnvFilter::new(format!("off,postbote={level}"));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -61,40 +65,54 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> std::fmt::Result {
-        let now = jiff::Timestamp::now()
-            .strftime("%Y-%m-%dT%H:%M:%S%.3fZ")
-            .to_string();
-        let level = event.metadata().level().as_str().to_ascii_lowercase();
-        let mut collected = Collected::default();
-        event.record(&mut collected);
+        let now = Stamp(jiff::Timestamp::now());
+        let level = match *event.metadata().level() {
+            tracing::Level::ERROR => "error",
+            tracing::Level::WARN => "warn",
+            tracing::Level::INFO => "info",
+            tracing::Level::DEBUG => "debug",
+            tracing::Level::TRACE => "trace",
+        };
         match self.0 {
             Format::Text => {
-                let mut line = format!("{now} level={level}");
-                for (key, value) in &collected.fields {
-                    line.push(' ');
-                    line.push_str(key);
-                    line.push('=');
-                    push_value(&mut line, value);
+                let mut line = Text::default();
+                let _ = write!(line.fields, "{now} level={level}");
+                event.record(&mut line);
+                if !line.message.is_empty() {
+                    line.fields.push_str(" msg=");
+                    push_value(&mut line.fields, &line.message);
                 }
-                if let Some(message) = &collected.message {
-                    line.push_str(" msg=");
-                    push_value(&mut line, message);
-                }
-                writeln!(writer, "{line}")
+                line.fields.push('\n');
+                writer.write_str(&line.fields)
             }
             Format::Json => {
-                let mut object = serde_json::Map::new();
-                object.insert("time".to_owned(), now.into());
-                object.insert("level".to_owned(), level.into());
-                for (key, value) in collected.fields {
-                    object.insert(key.to_owned(), value.into());
-                }
-                if let Some(message) = collected.message {
-                    object.insert("msg".to_owned(), message.into());
-                }
-                writeln!(writer, "{}", serde_json::Value::Object(object))
+                let mut object = Json::default();
+                object.0.insert("time".to_owned(), now.to_string().into());
+                object.0.insert("level".to_owned(), level.into());
+                event.record(&mut object);
+                writeln!(writer, "{}", serde_json::Value::Object(object.0))
             }
         }
+    }
+}
+
+/// A time in UTC with milliseconds, as `2026-11-02T08:00:00.123Z`.
+struct Stamp(jiff::Timestamp);
+
+impl std::fmt::Display for Stamp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let at = jiff::tz::Offset::UTC.to_datetime(self.0);
+        write!(
+            f,
+            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
+            at.year(),
+            at.month(),
+            at.day(),
+            at.hour(),
+            at.minute(),
+            at.second(),
+            at.millisecond()
+        )
     }
 }
 
@@ -124,29 +142,68 @@ fn push_value(line: &mut String, value: &str) {
     line.push('"');
 }
 
+/// A line of text on its way.
 #[derive(Default)]
-struct Collected {
-    fields: Vec<(&'static str, String)>,
-    message: Option<String>,
+struct Text {
+    fields: String,
+    message: String,
+    scratch: String,
 }
 
-impl Collected {
-    fn add(&mut self, field: &Field, value: String) {
-        if field.name() == "message" {
-            self.message = Some(value);
-        } else {
-            self.fields.push((field.name(), value));
-        }
-    }
-}
-
-impl Visit for Collected {
+impl Visit for Text {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.add(field, value.to_owned());
+        if field.name() == "message" {
+            self.message.push_str(value);
+            return;
+        }
+        self.fields.push(' ');
+        self.fields.push_str(field.name());
+        self.fields.push('=');
+        push_value(&mut self.fields, value);
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        self.add(field, format!("{value:?}"));
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        let _ = write!(scratch, "{value:?}");
+        self.record_str(field, &scratch);
+        self.scratch = scratch;
+    }
+}
+
+/// A line of JSON on its way; numbers stay numbers.
+#[derive(Default)]
+struct Json(serde_json::Map<String, serde_json::Value>);
+
+impl Json {
+    fn add(&mut self, field: &Field, value: serde_json::Value) {
+        let name = match field.name() {
+            "message" => "msg",
+            name => name,
+        };
+        self.0.insert(name.to_owned(), value);
+    }
+}
+
+impl Visit for Json {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.add(field, value.into());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.add(field, value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.add(field, value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.add(field, value.into());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.add(field, format!("{value:?}").into());
     }
 }
 

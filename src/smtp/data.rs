@@ -22,8 +22,6 @@ pub struct Findings {
     pub nul: bool,
     /// A lone dot that does not stand between two CRLF.
     pub smuggling: bool,
-    /// A NUL beside a lone dot: some servers drop it and see the end.
-    pub nul_at_dot: bool,
     /// A bare LF or CR was repaired, or would have been.
     pub bare_newline: bool,
 }
@@ -164,7 +162,6 @@ impl Receiver {
                 return;
             }
             self.findings.smuggling = true;
-            self.findings.nul_at_dot |= self.segment_nul;
         }
         if kind == Break::Cr {
             self.findings.bare_newline = true;

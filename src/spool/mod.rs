@@ -5,10 +5,12 @@
 //! it. What stands behind (SQLite today) does not show.
 
 mod incoming;
+mod journal;
 mod message;
 pub mod operate;
 mod rows;
 mod store;
+mod young;
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -23,7 +25,8 @@ use jiff::Timestamp;
 use rusqlite::params;
 use tokio::sync::{Notify, oneshot};
 
-use rows::{insert, load, owe, settle_row, time};
+use journal::RecordKind;
+use rows::{load, owe, settle_row, time};
 
 pub use incoming::Incoming;
 pub use message::{
@@ -36,7 +39,7 @@ use crate::message::{Content, Envelope, MessageId, TenantId};
 use crate::prepare::Origin;
 
 /// Octets of just accepted messages that are kept in memory for their delivery.
-const MEMORY_BUDGET: usize = 32 << 20;
+const MEMORY_BUDGET: usize = 8 << 20;
 
 /// Limits of the spool.
 #[derive(Debug, Clone, Copy)]
@@ -189,7 +192,7 @@ struct Inner {
     reserved: AtomicU64,
     memory: Mutex<Memory>,
     /// Contents that are taken for a repeat: their first 250 was lost.
-    guards: Mutex<HashMap<[u8; 32], (MessageId, Instant)>>,
+    guards: Mutex<HashMap<[u8; 32], Guarded>>,
     /// Accepted messages of which it is not known that their client read the 250.
     unread: Mutex<HashMap<MessageId, [u8; 32]>>,
     active: Mutex<HashSet<i64>>,
@@ -197,6 +200,14 @@ struct Inner {
     hints: Mutex<Vec<Hint>>,
     hinted: Notify,
     sizes: Mutex<HashMap<String, u64>>,
+}
+
+/// A message whose 250 was lost.
+#[derive(Debug, Clone, Copy)]
+struct Guarded {
+    id: MessageId,
+    seq: i64,
+    until: Instant,
 }
 
 #[derive(Default)]
@@ -254,7 +265,11 @@ impl Spool {
             .create(&bodies)
             .map_err(bad)?;
         let lock_file = lock_directory(&directory)?;
-        let store = Store::open(&directory)?;
+        let (store, records) = Store::open(&directory)?;
+        store
+            .journal()
+            .young(|young| young.replay(&records, &bodies));
+        drop(records);
         let spool = Self {
             inner: Arc::new(Inner {
                 store,
@@ -310,17 +325,28 @@ impl Spool {
             }
             Ok(())
         })?;
-        inner.next_seq.store(last + 1, Ordering::Relaxed);
+        let settled: i64 = inner.store.read_now(|db| {
+            db.query_row("SELECT coalesce(max(seq), 0) FROM history", [], |row| {
+                row.get(0)
+            })
+        })?;
+        inner
+            .next_seq
+            .store(last.max(settled) + 1, Ordering::Relaxed);
         inner.bytes.store(bytes, Ordering::Relaxed);
         *lock(&inner.hints) = hints;
         let guards = inner.store.read_now(|db| {
             let mut found = Vec::new();
             for table in ["messages", "history"] {
                 let mut query = db.prepare(&format!(
-                    "SELECT guard, id FROM {table} WHERE guard IS NOT NULL AND accepted >= ?1"
+                    "SELECT guard, id, seq FROM {table} WHERE guard IS NOT NULL AND accepted >= ?1"
                 ))?;
                 let rows = query.query_map([since], |row| {
-                    Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, String>(1)?))
+                    Ok((
+                        row.get::<_, Vec<u8>>(0)?,
+                        row.get::<_, String>(1)?,
+                        row.get(2)?,
+                    ))
                 })?;
                 found.extend(rows.flatten());
             }
@@ -328,9 +354,9 @@ impl Spool {
         })?;
         let until = Instant::now() + lock(&inner.limits).duplicates;
         let mut known = lock(&inner.guards);
-        for (guard, id) in guards {
+        for (guard, id, seq) in guards {
             if let (Ok(guard), Some(id)) = (<[u8; 32]>::try_from(guard), MessageId::parse(&id)) {
-                known.insert(guard, (id, until));
+                known.insert(guard, Guarded { id, seq, until });
             }
         }
         drop(known);
@@ -410,16 +436,16 @@ impl Spool {
         let window = lock(&self.inner.limits).duplicates;
         let guard = (kind == Kind::Submission && !window.is_zero())
             .then(|| guard_key(&tenant, &envelope, &sha256));
-        if let Some((first, _)) = guard
+        if let Some(first) = guard
             .and_then(|key| lock(&self.inner.guards).get(&key).copied())
-            .filter(|(_, until)| Instant::now() < *until)
+            .filter(|first| Instant::now() < first.until)
         {
             if let Content::File { path, .. } = &content {
                 let _ = std::fs::remove_file(path);
             }
             return Ok(Spooled {
-                id: first,
-                seq: 0,
+                id: first.id,
+                seq: first.seq,
                 guard,
                 duplicate: true,
                 waiting: None,
@@ -450,12 +476,18 @@ impl Spool {
             warned: false,
         };
         let stored = Arc::new(stored);
-        let row = Arc::clone(&stored);
-        let result = self
-            .inner
-            .store
-            .change(move |db| insert(db, &row, guard.as_ref()))
-            .await;
+        let meta = young::describe(&stored, guard)
+            .map_err(|e| StoreError::Failed(format!("cannot describe a message: {e}")))?;
+        let body = stored.memory().cloned().unwrap_or_default();
+        let young = Arc::clone(&stored);
+        let durable = self.inner.store.journal().append(
+            RecordKind::Accepted,
+            &meta,
+            &body,
+            true,
+            |y, number| y.accept(number, young, guard),
+        );
+        let result = durable.await.unwrap_or_else(|_| Err(stopped()));
         if let Err(error) = result {
             if let Content::File { path, .. } = &stored.content {
                 let _ = std::fs::remove_file(path);
@@ -500,7 +532,12 @@ impl Spool {
     pub fn lost(&self, spooled: &Spooled) {
         let window = lock(&self.inner.limits).duplicates;
         if let (Some(key), false) = (spooled.guard, window.is_zero()) {
-            lock(&self.inner.guards).insert(key, (spooled.id, Instant::now() + window));
+            let guarded = Guarded {
+                id: spooled.id,
+                seq: spooled.seq,
+                until: Instant::now() + window,
+            };
+            lock(&self.inner.guards).insert(key, guarded);
         }
     }
 
@@ -511,19 +548,15 @@ impl Spool {
         if lock(&self.inner.unread).remove(&spooled.id).is_none() {
             return;
         }
-        let id = spooled.id.to_string();
-        self.inner.store.change_later(move |db| {
-            let changed = db
-                .prepare_cached("UPDATE messages SET guard = NULL WHERE id = ?1")?
-                .execute([&id])?;
-            if changed == 0 {
-                db.prepare_cached(
-                    "UPDATE history SET guard = NULL WHERE id = ?1 AND guard IS NOT NULL",
-                )?
-                .execute([&id])?;
-            }
-            Ok(())
-        });
+        let seq = spooled.seq;
+        // Nobody waits for it: after a crash in this moment a repeat counts as one once more.
+        let _ = self.inner.store.journal().append(
+            RecordKind::Read,
+            &young::describe_read(seq),
+            &[],
+            false,
+            |y, number| y.read(number, seq),
+        );
     }
 
     /// Tells whoever waits for a verdict; `true` if the application has really been told.
@@ -590,7 +623,9 @@ impl Spool {
         let release = || {
             lock(&self.inner.active).remove(&seq);
         };
-        let remembered = lock(&self.inner.memory).remove(seq);
+        let remembered = lock(&self.inner.memory)
+            .remove(seq)
+            .or_else(|| self.inner.store.journal().young(|young| young.find(seq)));
         let stored = match remembered {
             Some(stored) => Some(stored),
             None => {
@@ -662,13 +697,17 @@ impl Spool {
         let done = settlement.state == State::Done;
         let leaves = done || settlement.state == State::Failed;
         let guard = lock(&self.inner.unread).get(&stored.id).copied();
-        let row = Arc::clone(&stored);
-        if let Err(error) = self
-            .inner
-            .store
-            .change(move |db| settle_row(db, &row, &settlement, guard.as_ref()))
-            .await
-        {
+        let result = if done && settlement.owed.is_empty() {
+            self.journal_done(&stored, &settlement, guard.as_ref())
+                .await
+        } else {
+            let row = Arc::clone(&stored);
+            self.inner
+                .store
+                .change(move |db| settle_row(db, &row, &settlement, guard.as_ref()))
+                .await
+        };
+        if let Err(error) = result {
             return Err((claim, error));
         }
         if leaves {
@@ -679,6 +718,38 @@ impl Spool {
         }
         claim.settled = true;
         Ok(())
+    }
+
+    /// Records the end of a message in the journal. It is not synced for its own sake: what a
+    /// power cut takes is delivered again, never lost. Only where a body file goes with it, the
+    /// end must be there first.
+    async fn journal_done(
+        &self,
+        stored: &Stored,
+        settlement: &Settlement,
+        guard: Option<&[u8; 32]>,
+    ) -> Result<(), StoreError> {
+        let history = rows::history(stored, settlement, guard).map_err(|e| StoreError::of(&e))?;
+        let meta = serde_json::to_vec(&history).map_err(|e| StoreError::Failed(e.to_string()))?;
+        let history = Arc::new(history);
+        self.inner
+            .store
+            .journal()
+            .append(
+                RecordKind::Done,
+                &meta,
+                &[],
+                stored.memory().is_none(),
+                |young, number| young.settle(number, history),
+            )
+            .await
+            .unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// Brings all that is young into the database, for whoever reads it after us.
+    pub async fn flush(&self) {
+        let store = self.inner.store.clone();
+        let _ = tokio::task::spawn_blocking(move || store.fold_now()).await;
     }
 
     /// The health of all lanes, as they were saved.
@@ -750,6 +821,10 @@ impl Spool {
 
     /// A message as stored, for reports; its bytes are checked.
     pub async fn load(&self, seq: i64) -> Result<Option<Stored>, StoreError> {
+        let young = self.inner.store.journal().young(|young| young.find(seq));
+        if let Some(stored) = young {
+            return Ok(Some(Stored::clone(&stored)));
+        }
         let bodies = self.inner.bodies.clone();
         self.inner
             .store
@@ -771,8 +846,7 @@ impl Spool {
                     .query_map([before], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
                     .collect::<Result<_, _>>()?;
                 for (seq, ..) in &old {
-                    db.execute("DELETE FROM bodies WHERE seq = ?1", [seq])?;
-                    db.execute("DELETE FROM messages WHERE seq = ?1", [seq])?;
+                    rows::delete(db, *seq)?;
                 }
                 let _ = sender.send(old.into_iter().map(|(_, id, file)| (id, file)).collect::<Vec<_>>());
                 Ok(())
@@ -784,12 +858,16 @@ impl Spool {
             }
         }
         let now = Instant::now();
-        lock(&self.inner.guards).retain(|_, (_, until)| now < *until);
+        lock(&self.inner.guards).retain(|_, guarded| now < guarded.until);
         let guarded: HashSet<[u8; 32]> = lock(&self.inner.guards).keys().copied().collect();
         // Without its guard an old entry serves nothing; a client that still waits makes a new one.
         lock(&self.inner.unread).retain(|_, key| guarded.contains(key));
         Ok(())
     }
+}
+
+fn stopped() -> StoreError {
+    StoreError::Failed("the journal has stopped".to_owned())
 }
 
 fn io_error(error: &std::io::Error) -> StoreError {

@@ -5,6 +5,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension as _, Row, params};
 
+use super::young::History;
 use super::{Kind, Owed, Settlement, State, Stored};
 use crate::message::{Content, MessageId, TenantId};
 
@@ -71,32 +72,13 @@ pub(super) fn settle_row(
     s: &Settlement,
     guard: Option<&[u8; 32]>,
 ) -> rusqlite::Result<()> {
-    let recipients = json(&s.recipients)?;
     let attempts = stored.attempts + u32::from(s.count_attempt);
     for owed in &s.owed {
         owe(db, owed)?;
     }
     if s.state == State::Done {
-        db.prepare_cached("INSERT OR REPLACE INTO history (id, tenant, kind, state, size, accepted, settled, attempts, reason, guard, envelope, recipients) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)")?.execute(params![
-            stored.id.as_str(),
-            stored.tenant.as_str(),
-            stored.kind.code(),
-            s.state.word(),
-            i64::try_from(stored.size).unwrap_or(i64::MAX),
-            stored.accepted.as_millisecond(),
-            Timestamp::now().as_millisecond(),
-            attempts,
-            s.reason,
-            guard.map(|g| &g[..]),
-            json(&stored.envelope)?,
-            recipients,
-        ])?;
-        db.prepare_cached("DELETE FROM bodies WHERE seq = ?1")?
-            .execute([stored.seq])?;
-        return db
-            .prepare_cached("DELETE FROM messages WHERE seq = ?1")?
-            .execute([stored.seq])
-            .map(|_| ());
+        insert_history(db, &history(stored, s, guard)?)?;
+        return delete(db, stored.seq);
     }
     // For a failed message `next` says since when: its history is kept from then on.
     let next = if s.state == State::Failed {
@@ -105,8 +87,61 @@ pub(super) fn settle_row(
         s.next.map(Timestamp::as_millisecond)
     };
     db.prepare_cached("UPDATE messages SET state = ?2, next = ?3, attempts = ?4, reason = ?5, uncertain = ?6, recipients = ?7 WHERE seq = ?1")?
-        .execute(params![stored.seq, s.state.word(), next, attempts, s.reason, s.uncertain, recipients])
+        .execute(params![stored.seq, s.state.word(), next, attempts, s.reason, s.uncertain, json(&s.recipients)?])
         .map(|_| ())
+}
+
+/// What the history keeps of a message that is settled so.
+pub(super) fn history(
+    stored: &Stored,
+    s: &Settlement,
+    guard: Option<&[u8; 32]>,
+) -> rusqlite::Result<History> {
+    Ok(History {
+        seq: stored.seq,
+        id: stored.id.to_string(),
+        tenant: stored.tenant.to_string(),
+        kind: stored.kind.code(),
+        size: stored.size,
+        accepted: stored.accepted.as_millisecond(),
+        settled: Timestamp::now().as_millisecond(),
+        attempts: stored.attempts + u32::from(s.count_attempt),
+        reason: s.reason.clone(),
+        guard: guard.copied(),
+        envelope: json(&stored.envelope)?,
+        recipients: json(&s.recipients)?,
+    })
+}
+
+pub(super) fn insert_history(db: &rusqlite::Connection, h: &History) -> rusqlite::Result<()> {
+    db.prepare_cached("INSERT OR REPLACE INTO history (seq, id, tenant, kind, state, size, accepted, settled, attempts, reason, guard, envelope, recipients) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)")?
+        .execute(params![
+            h.seq,
+            h.id,
+            h.tenant,
+            h.kind,
+            State::Done.word(),
+            i64::try_from(h.size).unwrap_or(i64::MAX),
+            h.accepted,
+            h.settled,
+            h.attempts,
+            h.reason,
+            h.guard.as_ref().map(|g| &g[..]),
+            h.envelope,
+            h.recipients,
+        ])
+        .map(|_| ())
+}
+
+/// Takes a message out of the queue.
+pub(super) fn delete(db: &rusqlite::Connection, seq: i64) -> rusqlite::Result<()> {
+    for sql in [
+        "DELETE FROM bodies WHERE seq = ?1",
+        "DELETE FROM messages WHERE seq = ?1",
+    ] {
+        db.prepare_cached(sql)?.execute([seq])?;
+    }
+    Ok(())
 }
 
 pub(super) const COLUMNS: &str = "seq, id, tenant, kind, state, size, sha256, file, accepted, next, attempts, reason, uncertain, excluded, warned, envelope, origin, recipients";

@@ -25,7 +25,8 @@ CREATE TABLE messages (
 CREATE INDEX messages_tenant ON messages (tenant, seq);
 CREATE TABLE bodies (seq INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
 CREATE TABLE history (
-    id         TEXT PRIMARY KEY,
+    seq        INTEGER PRIMARY KEY,
+    id         TEXT NOT NULL UNIQUE,
     tenant     TEXT NOT NULL,
     kind       INTEGER NOT NULL,
     state      TEXT NOT NULL,
@@ -37,8 +38,11 @@ CREATE TABLE history (
     guard      BLOB,
     envelope   TEXT NOT NULL,
     recipients TEXT NOT NULL
-) STRICT, WITHOUT ROWID;
+) STRICT;
 CREATE INDEX history_settled ON history (settled);
 CREATE TABLE lanes (route TEXT PRIMARY KEY, health TEXT NOT NULL) STRICT;
 CREATE TABLE owed (seq INTEGER PRIMARY KEY, tenant TEXT NOT NULL, return_path TEXT NOT NULL, created INTEGER NOT NULL, notice TEXT NOT NULL) STRICT;
-PRAGMA user_version = 1;
+-- The files journal-a and journal-b hold what is younger: everything up to this number is here.
+CREATE TABLE journal (folded INTEGER NOT NULL) STRICT;
+INSERT INTO journal VALUES (0);
+PRAGMA user_version = 2;

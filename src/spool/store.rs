@@ -1,22 +1,23 @@
-//! The embedded store: SQLite with one writer thread. Whatever waits is committed together, so
-//! many messages share one sync (group commit); a message is answered only after it.
+//! The embedded store: SQLite with one writer thread, behind the journal. Whatever waits is
+//! committed together, and before it what is young: so a change finds the rows it is about.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
+
+use super::journal::{Journal, Observer, Record};
 
 /// Most changes of one commit.
 const BATCH_LIMIT: usize = 512;
-/// Changes that may wait for the writer before their makers wait too.
-const QUEUE_LIMIT: usize = 4096;
 /// The write-ahead log is folded into the database from this size.
 const CHECKPOINT_BYTES: u64 = 8 << 20;
 /// The layout that this program knows.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// Why the store did not do something.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -53,39 +54,66 @@ impl StoreError {
 
 type Change = Box<dyn FnOnce(&Connection) -> rusqlite::Result<()> + Send>;
 
-struct Job {
-    change: Change,
-    answer: oneshot::Sender<Result<(), StoreError>>,
+enum Job {
+    Change {
+        change: Change,
+        answer: Option<Answer>,
+    },
+    /// There is something young: see when it is due.
+    Look,
 }
 
-/// The store. Cheap to clone.
+enum Answer {
+    Async(oneshot::Sender<Result<(), StoreError>>),
+    Blocking(mpsc::SyncSender<Result<(), StoreError>>),
+}
+
+impl Answer {
+    fn send(self, result: Result<(), StoreError>) {
+        match self {
+            Self::Async(sender) => {
+                let _ = sender.send(result);
+            }
+            Self::Blocking(sender) => {
+                let _ = sender.send(result);
+            }
+        }
+    }
+}
+
+/// The store. Cheap to clone; its thread ends with the last one.
 #[derive(Clone)]
 pub struct Store {
-    jobs: mpsc::Sender<Job>,
-    path: Arc<PathBuf>,
+    jobs: Arc<mpsc::Sender<Job>>,
+    journal: Journal,
     reader: Arc<std::sync::Mutex<Connection>>,
     failed: Arc<AtomicBool>,
-    commits: Arc<CommitTimes>,
-}
-
-type Observer = Box<dyn Fn(Duration) + Send + Sync>;
-
-/// How long commits take, for the metrics.
-#[derive(Default)]
-struct CommitTimes {
-    observer: std::sync::OnceLock<Observer>,
-    count: AtomicU64,
+    observer: Observer,
 }
 
 impl Store {
-    /// Opens or makes the store of a spool directory and starts its writer.
-    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+    /// Opens or makes the store of a spool directory and starts its writer. Gives what the
+    /// journal holds and the store does not: it must be replayed.
+    pub(super) fn open(directory: &Path) -> Result<(Self, Vec<Record>), StoreError> {
         let path = directory.join("spool.sqlite");
+        let bad = |e: std::io::Error| StoreError::Directory(directory.to_owned(), e.to_string());
         let writer = open_writer(&path)?;
-        // The names of the database and its log must survive a power cut as well.
+        let folded: i64 = writer
+            .query_row("SELECT folded FROM journal", [], |row| row.get(0))
+            .map_err(|e| StoreError::of(&e))?;
+        let failed = Arc::new(AtomicBool::new(false));
+        let observer = Observer::default();
+        let (journal, records) = Journal::open(
+            directory,
+            folded.unsigned_abs(),
+            Arc::clone(&failed),
+            Arc::clone(&observer),
+        )
+        .map_err(bad)?;
+        // The names of the files must survive a power cut as well.
         std::fs::File::open(directory)
             .and_then(|d| d.sync_all())
-            .map_err(|e| StoreError::Directory(directory.to_owned(), e.to_string()))?;
+            .map_err(bad)?;
         let reader = Connection::open_with_flags(
             &path,
             OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
@@ -94,22 +122,39 @@ impl Store {
         reader
             .busy_timeout(Duration::from_secs(10))
             .map_err(|e| StoreError::of(&e))?;
-        let (jobs, queue) = mpsc::channel(QUEUE_LIMIT);
-        let failed = Arc::new(AtomicBool::new(false));
-        let commits = Arc::new(CommitTimes::default());
-        let (thread_failed, thread_commits) = (Arc::clone(&failed), Arc::clone(&commits));
+        let (jobs, queue) = mpsc::channel();
+        let jobs = Arc::new(jobs);
+        // Weakly: the journal does not keep the store's thread alive.
+        let look = Arc::downgrade(&jobs);
+        journal.tell(Box::new(move || {
+            if let Some(jobs) = look.upgrade() {
+                let _ = jobs.send(Job::Look);
+            }
+        }));
         let wal = path.with_extension("sqlite-wal");
+        let writer = Writer {
+            connection: writer,
+            journal: journal.clone(),
+            failed: Arc::clone(&failed),
+            wal,
+        };
         std::thread::Builder::new()
             .name("spool-writer".to_owned())
-            .spawn(move || write_loop(writer, queue, &thread_failed, &thread_commits, &wal))
+            .spawn(move || writer.run(&queue))
             .map_err(|e| StoreError::Failed(e.to_string()))?;
-        Ok(Self {
+        let store = Self {
             jobs,
-            path: Arc::new(path),
+            journal,
             reader: Arc::new(std::sync::Mutex::new(reader)),
             failed,
-            commits,
-        })
+            observer,
+        };
+        Ok((store, records))
+    }
+
+    /// The journal in front of it.
+    pub(super) fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     /// Whether a sync has failed: nothing can be promised any more.
@@ -117,14 +162,9 @@ impl Store {
         self.failed.load(Ordering::Acquire)
     }
 
-    /// Where the database is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Tells the duration of every commit to `observer`.
+    /// Tells the duration of every write that a client waits for to `observer`.
     pub fn observe_commits(&self, observer: Box<dyn Fn(Duration) + Send + Sync>) {
-        let _ = self.commits.observer.set(observer);
+        let _ = self.observer.set(observer);
     }
 
     /// Makes a change; durable when it returns.
@@ -132,22 +172,9 @@ impl Store {
         &self,
         change: impl FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static,
     ) -> Result<(), StoreError> {
-        if self.has_failed() {
-            return Err(StoreError::Failed(
-                "an earlier write could not be made durable".to_owned(),
-            ));
-        }
         let (answer, done) = oneshot::channel();
-        let job = Job {
-            change: Box::new(change),
-            answer,
-        };
-        self.jobs
-            .send(job)
-            .await
-            .map_err(|_| StoreError::Failed("the writer has stopped".to_owned()))?;
-        done.await
-            .map_err(|_| StoreError::Failed("the writer has stopped".to_owned()))?
+        self.order(Box::new(change), Some(Answer::Async(answer)))?;
+        done.await.map_err(|_| stopped())?
     }
 
     /// Makes a change that nobody waits for; it rides in the next commit.
@@ -155,27 +182,49 @@ impl Store {
         &self,
         change: impl FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static,
     ) {
-        let (answer, _) = oneshot::channel();
-        // A full queue means that the writer is far behind; such changes may be dropped.
-        let _ = self.jobs.try_send(Job {
-            change: Box::new(change),
-            answer,
-        });
+        let _ = self.order(Box::new(change), None);
     }
 
-    /// Reads something, off the async threads.
+    /// Waits, on this thread, until all that is young is in the database.
+    pub fn fold_now(&self) -> Result<(), StoreError> {
+        if self.journal.young(|young| young.is_empty()) {
+            return Ok(());
+        }
+        let (answer, done) = mpsc::sync_channel(1);
+        self.order(Box::new(|_| Ok(())), Some(Answer::Blocking(answer)))?;
+        done.recv().map_err(|_| stopped())?
+    }
+
+    fn order(&self, change: Change, answer: Option<Answer>) -> Result<(), StoreError> {
+        if self.has_failed() {
+            return Err(broken());
+        }
+        self.jobs
+            .send(Job::Change { change, answer })
+            .map_err(|_| stopped())
+    }
+
+    /// Reads rows that are known not to be young, off the async threads.
     pub async fn read<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let store = self.clone();
-        tokio::task::spawn_blocking(move || store.read_now(query))
+        tokio::task::spawn_blocking(move || store.peek(query))
             .await
             .map_err(|e| StoreError::Failed(e.to_string()))?
     }
 
-    /// Reads something on this thread.
+    /// Reads on this thread what is there, young or not.
     pub fn read_now<T>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        self.fold_now()?;
+        self.peek(query)
+    }
+
+    fn peek<T>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
@@ -185,6 +234,14 @@ impl Store {
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         query(&reader).map_err(|e| StoreError::of(&e))
     }
+}
+
+fn stopped() -> StoreError {
+    StoreError::Failed("the writer has stopped".to_owned())
+}
+
+fn broken() -> StoreError {
+    StoreError::Failed("an earlier write could not be made durable".to_owned())
 }
 
 fn open_writer(path: &Path) -> Result<Connection, StoreError> {
@@ -216,113 +273,124 @@ fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     let version: i64 = connection
         .query_row("PRAGMA user_version", [], |row| row.get(0))
         .map_err(failed)?;
-    match version {
-        0 => {
-            let transaction = connection.transaction().map_err(failed)?;
-            transaction
-                .execute_batch(include_str!("schema.sql"))
-                .map_err(failed)?;
-            transaction.commit().map_err(failed)?;
-        }
-        VERSION => {}
+    let change = match version {
+        0 => Some(include_str!("schema.sql")),
+        1 => Some(include_str!("schema-2.sql")),
+        VERSION => None,
         newer => return Err(StoreError::Newer(newer)),
+    };
+    if let Some(change) = change {
+        let transaction = connection.transaction().map_err(failed)?;
+        transaction.execute_batch(change).map_err(failed)?;
+        transaction.commit().map_err(failed)?;
     }
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
 }
 
-fn write_loop(
+struct Writer {
     connection: Connection,
-    mut queue: mpsc::Receiver<Job>,
-    failed: &AtomicBool,
-    commits: &CommitTimes,
-    wal: &Path,
-) {
-    let mut batch: Vec<Job> = Vec::with_capacity(BATCH_LIMIT);
-    while let Some(first) = queue.blocking_recv() {
-        batch.push(first);
-        while batch.len() < BATCH_LIMIT {
-            match queue.try_recv() {
-                Ok(job) => batch.push(job),
-                Err(_) => break,
-            }
-        }
-        let start = Instant::now();
-        let outcome = if failed.load(Ordering::Acquire) {
-            Err(StoreError::Failed(
-                "an earlier write could not be made durable".to_owned(),
-            ))
-        } else {
-            commit(&connection, &mut batch, failed)
-        };
-        if let Some(observer) = commits.observer.get() {
-            observer(start.elapsed());
-        }
-        let number = commits.count.fetch_add(1, Ordering::Relaxed);
-        match outcome {
-            Ok(answers) => {
-                for (answer, result) in answers {
-                    let _ = answer.send(result);
-                }
-            }
-            Err(error) => {
-                for job in batch.drain(..) {
-                    let _ = job.answer.send(Err(error.clone()));
-                }
-            }
-        }
-        if number.is_multiple_of(64)
-            && std::fs::metadata(wal).is_ok_and(|m| m.len() > CHECKPOINT_BYTES)
-        {
-            checkpoint(&connection);
-        }
-    }
-    checkpoint(&connection);
+    journal: Journal,
+    failed: Arc<AtomicBool>,
+    wal: PathBuf,
 }
 
-type Answers = Vec<(
-    oneshot::Sender<Result<(), StoreError>>,
-    Result<(), StoreError>,
-)>;
+impl Writer {
+    fn run(self, queue: &mpsc::Receiver<Job>) {
+        let mut batch: Vec<(Change, Option<Answer>)> = Vec::with_capacity(BATCH_LIMIT);
+        loop {
+            let first = match self.journal.young(|young| young.due()) {
+                None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(at) => queue.recv_timeout(at.saturating_duration_since(Instant::now())),
+            };
+            let ended = matches!(first, Err(RecvTimeoutError::Disconnected));
+            let due = matches!(first, Err(RecvTimeoutError::Timeout)) || ended;
+            let gather = |job, batch: &mut Vec<_>| {
+                if let Job::Change { change, answer } = job {
+                    batch.push((change, answer));
+                }
+            };
+            if let Ok(job) = first {
+                gather(job, &mut batch);
+                while batch.len() < BATCH_LIMIT
+                    && let Ok(job) = queue.try_recv()
+                {
+                    gather(job, &mut batch);
+                }
+            }
+            if !batch.is_empty() || due {
+                self.commit(&mut batch);
+                if std::fs::metadata(&self.wal).is_ok_and(|m| m.len() > CHECKPOINT_BYTES) {
+                    self.checkpoint();
+                }
+            }
+            if ended {
+                self.checkpoint();
+                return;
+            }
+        }
+    }
 
-/// Commits a batch. One bad change is rolled back alone; a failing commit fails all.
-fn commit(
-    connection: &Connection,
-    batch: &mut Vec<Job>,
-    failed: &AtomicBool,
-) -> Result<Answers, StoreError> {
-    connection
-        .execute_batch("BEGIN IMMEDIATE")
-        .map_err(|e| StoreError::of(&e))?;
-    let mut answers = Vec::with_capacity(batch.len());
-    let alone = batch.len() == 1;
-    for job in batch.drain(..) {
-        let result = if alone {
-            (job.change)(connection)
+    /// Commits what is young and a batch of changes. One bad change is rolled back alone; a
+    /// failing commit fails all.
+    fn commit(&self, batch: &mut Vec<(Change, Option<Answer>)>) {
+        let fold = self.journal.young(|young| young.begin());
+        if fold.is_empty() && batch.is_empty() {
+            return;
+        }
+        let mut answers = Vec::with_capacity(batch.len());
+        let outcome = if self.failed.load(Ordering::Acquire) {
+            Err(broken())
         } else {
-            in_savepoint(connection, job.change)
+            self.transaction(&fold, batch, &mut answers)
         };
-        answers.push((job.answer, result.map_err(|e| StoreError::of(&e))));
+        self.journal
+            .young(|young| young.end(&fold, outcome.is_ok()));
+        self.journal.folded();
+        let lost = batch.drain(..).map(|(_, answer)| (answer, Ok(())));
+        for (answer, result) in answers.into_iter().chain(lost) {
+            if let Some(answer) = answer {
+                answer.send(outcome.clone().and(result));
+            }
+        }
     }
-    if alone && answers.iter().any(|(_, result)| result.is_err()) {
-        let _ = connection.execute_batch("ROLLBACK");
-        return Ok(answers);
-    }
-    if let Err(error) = connection.execute_batch("COMMIT") {
-        let _ = connection.execute_batch("ROLLBACK");
-        let stored = StoreError::of(&error);
+
+    fn transaction(
+        &self,
+        fold: &super::young::Fold,
+        batch: &mut Vec<(Change, Option<Answer>)>,
+        answers: &mut Vec<(Option<Answer>, Result<(), StoreError>)>,
+    ) -> Result<(), StoreError> {
+        let db = &self.connection;
+        let done = db.execute_batch("BEGIN IMMEDIATE").and_then(|()| {
+            if !fold.is_empty() {
+                fold.write(db)?;
+            }
+            for (change, answer) in batch.drain(..) {
+                let result = in_savepoint(db, change);
+                answers.push((answer, result.map_err(|e| StoreError::of(&e))));
+            }
+            db.execute_batch("COMMIT")
+        });
+        let Err(error) = done else { return Ok(()) };
+        let _ = db.execute_batch("ROLLBACK");
         // A failed sync may have dropped pages that the kernel calls clean; trying again would lie.
         let is_sync = matches!(&error, rusqlite::Error::SqliteFailure(e, _) if matches!(e.extended_code, rusqlite::ffi::SQLITE_IOERR_FSYNC | rusqlite::ffi::SQLITE_IOERR_DIR_FSYNC));
         if is_sync {
-            failed.store(true, Ordering::Release);
+            self.failed.store(true, Ordering::Release);
             tracing::error!(event = "spool-failed", reason = %error, "a write could not be made durable; Postbote takes no more mail and must be restarted");
+        } else {
+            tracing::error!(event = "store-failed", reason = %error, "the database of the spool could not be written; it is tried again");
         }
-        for (answer, _) in answers {
-            let _ = answer.send(Err(stored.clone()));
-        }
-        return Ok(Vec::new());
+        Err(StoreError::of(&error))
     }
-    Ok(answers)
+
+    fn checkpoint(&self) {
+        // PASSIVE never waits for readers; what it leaves, the next one takes.
+        let _ = self
+            .connection
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+    }
 }
 
 fn in_savepoint(connection: &Connection, change: Change) -> rusqlite::Result<()> {
@@ -333,9 +401,4 @@ fn in_savepoint(connection: &Connection, change: Change) -> rusqlite::Result<()>
     }
     connection.prepare_cached("RELEASE job")?.execute([])?;
     result
-}
-
-fn checkpoint(connection: &Connection) {
-    // PASSIVE never waits for readers; what it leaves, the next one takes.
-    let _ = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
 }

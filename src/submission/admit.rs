@@ -151,7 +151,7 @@ pub fn content(
 ) -> Result<Admitted, Refusal> {
     if findings.nul {
         return Err(Refusal::Nul {
-            closes: findings.nul_at_dot,
+            closes: findings.smuggling,
         });
     }
     if findings.smuggling {

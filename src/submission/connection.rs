@@ -179,14 +179,16 @@ impl<S: Stream> Connection<S> {
                     }
                 }
                 Step::Reply(reply) => {
-                    let data_refused = line.trim_ascii().eq_ignore_ascii_case(b"DATA")
-                        && self.start < self.buffer.len();
                     self.count(session, &now, &reply);
                     reply.write_to(&mut out);
-                    if data_refused {
-                        // Content was sent without waiting: it must not be read as commands.
-                        self.flush(&mut out).await;
-                        return None;
+                    if session.has_refused_data() {
+                        // Content that was sent without waiting must not be read as commands: look,
+                        // before the client can have read our reply, for what is there already.
+                        let _ = timeout(Duration::ZERO, self.fill()).await;
+                        if self.start < self.buffer.len() {
+                            self.flush(&mut out).await;
+                            return None;
+                        }
                     }
                 }
                 Step::Close(reply) => {
@@ -474,10 +476,16 @@ impl<S: Stream> Connection<S> {
             return self.flush(out).await;
         }
         let size = content.size();
-        let Some(_room) = self.services.spool.reserve(size) else {
+        // What is too large for us stays so; only room may be found later.
+        let room = if too_big {
+            None
+        } else {
+            self.services.spool.reserve(size)
+        };
+        if room.is_none() && !too_big {
             let step = session.content_refused(&Refusal::SpoolFull);
             return self.simple(session, step, out).await;
-        };
+        }
         let login = session.login().map(str::to_owned);
         let shown = Shown::of(&envelope, size);
         match admit::content(

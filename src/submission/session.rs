@@ -92,6 +92,15 @@ pub struct Session {
     junk: u32,
     auth_failures: u32,
     challenges: bool,
+    data_refused: bool,
+}
+
+fn is_data(line: &[u8]) -> bool {
+    let verb = line
+        .trim_ascii_start()
+        .split(u8::is_ascii_whitespace)
+        .next();
+    verb.is_some_and(|verb| verb.eq_ignore_ascii_case(b"DATA"))
 }
 
 impl Session {
@@ -118,6 +127,7 @@ impl Session {
             junk: 0,
             auth_failures: 0,
             challenges,
+            data_refused: false,
         }
     }
 
@@ -231,12 +241,22 @@ impl Session {
         {
             return self.line_too_long();
         }
+        let after_refused_data = std::mem::take(&mut self.data_refused);
         match command::parse(line) {
-            Ok(command) => self.command(command, now, spool),
+            // Content that was sent without waiting for the 354: none of it is for us to run.
+            Err(CommandError::Unknown) if after_refused_data => {
+                Step::Close(Reply::new(554, (5, 5, 0), "Content behind a refused DATA"))
+            }
+            Ok(command) => {
+                let step = self.command(command, now, spool);
+                self.data_refused = is_data(line) && !matches!(step, Step::Content(_));
+                step
+            }
             Err(CommandError::BareCr) => {
                 Step::Close(reply_for::command_error(&CommandError::BareCr, false))
             }
             Err(error) => {
+                self.data_refused = is_data(line);
                 let recipient = line
                     .trim_ascii_start()
                     .get(..4)
@@ -244,6 +264,11 @@ impl Session {
                 self.error(reply_for::command_error(&error, recipient))
             }
         }
+    }
+
+    /// Whether the last line was a DATA that was refused: what follows may be content.
+    pub fn has_refused_data(&self) -> bool {
+        self.data_refused
     }
 
     fn command(&mut self, command: Command, now: &Now, spool: &Spool) -> Step {

@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::support::client::{submit, text};
 use crate::support::site::{Server, Site};
 
-/// The system calls of one acceptance, in order: the content is synced (write-ahead log, and for a
+/// The system calls of one acceptance, in order: the content is synced (journal, and for a
 /// large one its file and directory) before "queued as" is written to the application.
 fn trace(size: usize) -> String {
     let site = Site::usual(
@@ -78,8 +78,8 @@ fn last_before(trace: &str, end: usize, words: &[&str]) -> usize {
 fn a_small_message_is_synced_before_its_250() {
     let trace = trace(100);
     let answer = position(&trace, &["queued as"]);
-    let written = last_before(&trace, answer, &["pwrite64", "spool.sqlite-wal"]);
-    let synced = last_before(&trace, answer, &["sync(", "spool.sqlite-wal"]);
+    let written = last_before(&trace, answer, &["pwrite64", "spool/journal-"]);
+    let synced = last_before(&trace, answer, &["sync(", "spool/journal-"]);
     assert!(
         written < synced && synced < answer,
         "{written} {synced} {answer}"
@@ -92,7 +92,7 @@ fn a_large_message_is_synced_file_and_directory_before_its_250() {
     let answer = position(&trace, &["queued as"]);
     let file = last_before(&trace, answer, &["fsync(", "/spool/bodies/0"]);
     let directory = last_before(&trace, answer, &["fsync(", "/spool/bodies>"]);
-    let log = last_before(&trace, answer, &["sync(", "spool.sqlite-wal"]);
+    let log = last_before(&trace, answer, &["sync(", "spool/journal-"]);
     assert!(
         file < directory && directory < log && log < answer,
         "{file} {directory} {log} {answer}"

@@ -447,3 +447,69 @@ fn doubled_carriage_returns_are_one_line_end() {
         std::fs::read_to_string(site.data().join(format!("captured/acme/{id}.eml"))).expect("eml");
     assert!(text.ends_with("\r\n\r\nHinweis: Termin\r\n"), "{text}");
 }
+
+/// Content behind a DATA that is refused is never run as commands, wherever the reads are cut.
+#[test]
+fn content_behind_a_refused_data_is_not_commands() {
+    let site = site();
+    let server = site.start();
+    let content = "hello\r\nMAIL FROM:<x@evil.example>\r\nRCPT TO:<v@else.example>\r\nDATA\r\nFrom: x@evil.example\r\n\r\nsmuggled\r\n.\r\nQUIT\r\n";
+    for (data, length) in [
+        ("DATA", 0),
+        ("DATA", 4096),
+        ("DATA", 16_384),
+        ("DATA", 32_768),
+        ("DATA now", 0),
+        ("data\tx", 16_384),
+    ] {
+        let refused = if data == "DATA" {
+            "nobody"
+        } else {
+            "b@else.example"
+        };
+        let begin =
+            format!("EHLO x\r\nMAIL FROM:<a@source.example>\r\nRCPT TO:<{refused}>\r\n{data}\r\n");
+        let mut padding = String::new();
+        while padding.len() + begin.len() + 10 < length {
+            padding.push_str("NOOP\r\n");
+        }
+        if padding.len() + begin.len() < length {
+            let rest = length - padding.len() - begin.len() - 2;
+            padding.push_str(&format!("NOOP{}\r\n", " ".repeat(rest - 4)));
+        }
+        let mut client = Client::silent(server.port("fixed"));
+        client.raw(format!("{padding}{begin}{content}").as_bytes());
+        let mut replies = Vec::new();
+        loop {
+            match client.reply() {
+                reply if reply.is_empty() => break,
+                reply => replies.push(reply),
+            }
+        }
+        assert!(
+            !replies
+                .iter()
+                .any(|r| r.contains("queued") || r.starts_with("354")),
+            "{data} {length}: {replies:?}"
+        );
+    }
+    assert!(site.queue().is_empty());
+}
+
+/// A NUL near a lone dot is as bad as one beside it: refused, and the connection is closed.
+#[test]
+fn nul_near_a_lone_dot_closes() {
+    let site = site();
+    let server = site.start();
+    for attack in ["\r\0\n.\r\n", "\r\n.\r\0\n", "\0\r\n.\n", "x\0\r."] {
+        let mut client = Client::connect(server.port("fixed"));
+        client.expect("EHLO x", "250");
+        client.expect("MAIL FROM:<a@source.example>", "250");
+        client.expect("RCPT TO:<b@else.example>", "250");
+        client.expect("DATA", "354");
+        client.raw(format!("From: a@b.example\r\n\r\nx{attack}\r\n.\r\n").as_bytes());
+        let reply = client.reply();
+        assert!(reply.starts_with("554 5.6.0"), "{attack:?}: {reply}");
+        assert!(client.is_closed(), "{attack:?}");
+    }
+}

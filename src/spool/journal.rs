@@ -1,0 +1,691 @@
+//! The journal: an append-only log in front of the store, so that a message is durable after one
+//! write and one sync that all sessions share (group commit).
+//!
+//! Sessions add their records to one buffer; one thread writes what has gathered, syncs, and tells
+//! all whose records were in. There is no delay timer: the next batch is whatever came during the
+//! sync. What the records say stands in [`Young`] until the store has it, then their place is used
+//! again, so the two files stay as small as a few seconds of mail. Their blocks are written with
+//! zeros once, so that a sync has no sizes or extents to write.
+//!
+//! A record is a header of [`HEADER`] octets (magic, CRC-32 of all that follows, number, kind,
+//! lengths; little-endian), a description in JSON and the octets of a message, padded to eight.
+//! Numbers grow by one, so what is left of an earlier round is told from what is new.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::store::StoreError;
+use super::young::Young;
+
+/// Octets of a record's header.
+pub(super) const HEADER: usize = 32;
+const MAGIC: [u8; 4] = *b"PBJ1";
+/// A file is left for the other one at this size.
+const FILE_LIMIT: u64 = 16 << 20;
+/// Longest record; a message above [`INLINE_LIMIT`](crate::message::content::INLINE_LIMIT) is a
+/// file of its own, so only its description is here.
+const RECORD_LIMIT: usize = 8 << 20;
+/// Files grow by this many octets of zeros.
+const GROWTH: u64 = 1 << 20;
+/// Records that nobody waits for are synced after this long without company.
+const LAZY_SYNC: Duration = Duration::from_millis(50);
+/// How long a full journal waits for the store before mail is refused.
+const STORE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RecordKind {
+    /// A message was accepted.
+    Accepted,
+    /// It is settled: all that the history keeps.
+    Done,
+    /// Its client has read the 250.
+    Read,
+}
+
+impl RecordKind {
+    fn code(self) -> u8 {
+        match self {
+            Self::Accepted => 1,
+            Self::Done => 2,
+            Self::Read => 3,
+        }
+    }
+
+    fn from_code(code: u8) -> Option<Self> {
+        [Self::Accepted, Self::Done, Self::Read]
+            .into_iter()
+            .find(|kind| kind.code() == code)
+    }
+}
+
+/// A record as it was found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    /// Its number.
+    pub number: u64,
+    /// What it is.
+    pub kind: RecordKind,
+    /// The description.
+    pub meta: Vec<u8>,
+    /// The octets of a message.
+    pub body: Vec<u8>,
+}
+
+type Answer = oneshot::Sender<Result<(), StoreError>>;
+
+struct State {
+    buffer: Vec<u8>,
+    /// Somebody in the buffer waits for a sync.
+    wants_sync: bool,
+    answers: Vec<Answer>,
+    next: u64,
+    young: Young,
+    closed: bool,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Records wait to be written.
+    work: Condvar,
+    /// The store has taken something over.
+    folded: Condvar,
+    failed: Arc<AtomicBool>,
+    store: Mutex<Option<Box<dyn Fn() + Send>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The journal. Cheap to clone; the thread ends with the last one.
+#[derive(Clone)]
+pub(super) struct Journal {
+    shared: Arc<Shared>,
+    _owner: Arc<Owner>,
+}
+
+struct Owner(Arc<Shared>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        lock(&self.0.state).closed = true;
+        self.0.work.notify_one();
+    }
+}
+
+/// Tells how long a batch took.
+pub(super) type Observer = Arc<std::sync::OnceLock<Box<dyn Fn(Duration) + Send + Sync>>>;
+
+impl Journal {
+    /// Opens the journal of a spool directory. `folded`: the number up to which the store has
+    /// everything. Gives what the store does not have yet, in order.
+    pub fn open(
+        directory: &Path,
+        folded: u64,
+        failed: Arc<AtomicBool>,
+        observer: Observer,
+    ) -> io::Result<(Self, Vec<Record>)> {
+        let mut files = Vec::new();
+        let mut records = Vec::new();
+        for name in ["journal-a", "journal-b"] {
+            let path = directory.join(name);
+            let file = File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(&path)?;
+            let allocated = file.metadata()?.len();
+            let found = scan(&mut Window::new(&file, allocated), folded)?;
+            if found.damaged > 0 {
+                let kept = directory.join(format!("{name}.damaged"));
+                tracing::error!(event = "journal-damaged", file = %path.display(), places = found.damaged, copy = %kept.display(), "records of the journal cannot be read; every readable one is used");
+                std::fs::copy(&path, &kept)?;
+            }
+            files.push(Segment {
+                allocated,
+                position: found.end,
+                last: found.records.last().map_or(0, |r| r.number),
+                file,
+            });
+            records.extend(found.records);
+        }
+        records.sort_by_key(|r| r.number);
+        let next = records.last().map_or(folded, |r| r.number.max(folded)) + 1;
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                buffer: Vec::new(),
+                wants_sync: false,
+                answers: Vec::new(),
+                next,
+                young: Young::new(folded, next - 1),
+                closed: false,
+            }),
+            work: Condvar::new(),
+            folded: Condvar::new(),
+            failed,
+            store: Mutex::new(None),
+        });
+        let [a, b]: [Segment; 2] = files
+            .try_into()
+            .map_err(|_| io::Error::other("two files"))?;
+        let current = usize::from(b.last > a.last);
+        let writer = Writer {
+            shared: Arc::clone(&shared),
+            files: [a, b],
+            current,
+            observer,
+        };
+        std::thread::Builder::new()
+            .name("spool-journal".to_owned())
+            .spawn(move || writer.run())?;
+        let owner = Arc::new(Owner(Arc::clone(&shared)));
+        Ok((
+            Self {
+                shared,
+                _owner: owner,
+            },
+            records,
+        ))
+    }
+
+    /// Whom to tell that there is something to take over.
+    pub fn tell(&self, store: Box<dyn Fn() + Send>) {
+        *lock(&self.shared.store) = Some(store);
+    }
+
+    /// Adds a record, and in the same step what it means to what is young. With `sync` the answer
+    /// comes when it is on stable storage, without when it is written.
+    pub fn append(
+        &self,
+        kind: RecordKind,
+        meta: &[u8],
+        body: &[u8],
+        sync: bool,
+        apply: impl FnOnce(&mut Young, u64),
+    ) -> oneshot::Receiver<Result<(), StoreError>> {
+        let (answer, done) = oneshot::channel();
+        if self.shared.failed.load(Ordering::Acquire) {
+            let _ = answer.send(Err(broken()));
+            return done;
+        }
+        let mut guard = lock(&self.shared.state);
+        let state = &mut *guard;
+        let number = state.next;
+        state.next += 1;
+        write_record(&mut state.buffer, number, kind, meta, body);
+        state.wants_sync |= sync;
+        state.answers.push(answer);
+        apply(&mut state.young, number);
+        let first = state.answers.len() == 1;
+        drop(guard);
+        if first {
+            self.shared.work.notify_one();
+        }
+        done
+    }
+
+    /// Works with what is young.
+    pub fn young<T>(&self, work: impl FnOnce(&mut Young) -> T) -> T {
+        work(&mut lock(&self.shared.state).young)
+    }
+
+    /// The store has taken everything up to a number.
+    pub fn folded(&self) {
+        self.shared.folded.notify_all();
+    }
+}
+
+fn broken() -> StoreError {
+    StoreError::Failed("an earlier write could not be made durable".to_owned())
+}
+
+fn write_record(out: &mut Vec<u8>, number: u64, kind: RecordKind, meta: &[u8], body: &[u8]) {
+    let start = out.len();
+    out.reserve(HEADER + meta.len() + body.len() + 8);
+    out.extend_from_slice(&MAGIC);
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&number.to_le_bytes());
+    out.extend_from_slice(&[kind.code(), 0, 0, 0]);
+    out.extend_from_slice(&(meta.len() as u32).to_le_bytes());
+    out.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(meta);
+    out.extend_from_slice(body);
+    let crc = crc32fast::hash(&out[start + 8..]);
+    out[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
+    out.resize(out.len().next_multiple_of(8), 0);
+}
+
+/// What a file holds.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Scanned {
+    pub records: Vec<Record>,
+    /// Where the last record ends.
+    pub end: u64,
+    /// Places between records that could not be read.
+    pub damaged: usize,
+}
+
+/// A file as it is read from front to back, a piece at a time.
+pub(super) struct Window<'a> {
+    file: &'a File,
+    length: u64,
+    start: u64,
+    piece: Vec<u8>,
+}
+
+/// Octets that are read at once.
+const PIECE: usize = 256 * 1024;
+
+impl<'a> Window<'a> {
+    pub fn new(file: &'a File, length: u64) -> Self {
+        Self {
+            file,
+            length,
+            start: 0,
+            piece: Vec::new(),
+        }
+    }
+
+    /// Octets from a place on: at least as many as wanted, or all that there are.
+    fn at(&mut self, place: u64, wanted: usize) -> io::Result<&[u8]> {
+        let there = usize::try_from(self.length.saturating_sub(place)).unwrap_or(usize::MAX);
+        let wanted = wanted.min(there);
+        let end = self.start + self.piece.len() as u64;
+        if place < self.start || place + wanted as u64 > end {
+            self.piece.resize(wanted.max(PIECE).min(there), 0);
+            self.file.read_exact_at(&mut self.piece, place)?;
+            self.start = place;
+        }
+        let from = usize::try_from(place - self.start).unwrap_or(usize::MAX);
+        Ok(self.piece.get(from..).unwrap_or_default())
+    }
+}
+
+/// Reads the records with a number above `folded`. Behind something unreadable the search goes on:
+/// one damaged record does not cost the others.
+pub(super) fn scan(file: &mut Window<'_>, folded: u64) -> io::Result<Scanned> {
+    let mut scanned = Scanned {
+        records: Vec::new(),
+        end: 0,
+        damaged: 0,
+    };
+    let mut last = folded;
+    let mut at = 0;
+    let mut gap = false;
+    loop {
+        let length = record_length(file.at(at, HEADER)?);
+        let record = match length {
+            Some(length) => read_record(file.at(at, length)?),
+            None => None,
+        };
+        if let (Some(record), Some(length)) = (record, length) {
+            at += length.next_multiple_of(8) as u64;
+            if record.number > last {
+                scanned.damaged += usize::from(std::mem::take(&mut gap));
+                last = record.number;
+                scanned.end = at;
+                scanned.records.push(record);
+            } else if scanned.records.is_empty() {
+                // The store has it; what is new stands behind it.
+                scanned.end = at;
+            }
+            continue;
+        }
+        gap = true;
+        at += 8;
+        let rest = file.at(at, MAGIC.len())?;
+        if rest.len() < MAGIC.len() {
+            return Ok(scanned);
+        }
+        at += match memchr::memmem::find(rest, &MAGIC) {
+            Some(found) => found,
+            // The magic may lie across the end of the piece; records begin at multiples of eight.
+            None => (rest.len() - (MAGIC.len() - 1)) / 8 * 8,
+        } as u64;
+    }
+}
+
+/// How long a record is by its header, without its padding.
+fn record_length(octets: &[u8]) -> Option<usize> {
+    let header = octets.get(..HEADER)?;
+    let four = |at: usize| -> Option<usize> {
+        let octets: [u8; 4] = header.get(at..at + 4)?.try_into().ok()?;
+        usize::try_from(u32::from_le_bytes(octets)).ok()
+    };
+    let length = HEADER.checked_add(four(20)?)?.checked_add(four(24)?)?;
+    // A length that no record has is damage, not a reason to read it.
+    (header[..4] == MAGIC && length <= RECORD_LIMIT).then_some(length)
+}
+
+fn read_record(octets: &[u8]) -> Option<Record> {
+    let all = octets.get(..record_length(octets)?)?;
+    let crc = u32::from_le_bytes(all[4..8].try_into().ok()?);
+    if crc32fast::hash(&all[8..]) != crc {
+        return None;
+    }
+    let meta = usize::try_from(u32::from_le_bytes(all[20..24].try_into().ok()?)).ok()?;
+    Some(Record {
+        number: u64::from_le_bytes(all[8..16].try_into().ok()?),
+        kind: RecordKind::from_code(all[16])?,
+        meta: all[HEADER..HEADER + meta].to_vec(),
+        body: all[HEADER + meta..].to_vec(),
+    })
+}
+
+struct Segment {
+    file: File,
+    /// Octets that are written with zeros or records.
+    allocated: u64,
+    position: u64,
+    /// The highest number in it.
+    last: u64,
+}
+
+impl Segment {
+    fn grow(&mut self, needed: u64) -> io::Result<()> {
+        while self.allocated < needed {
+            self.file
+                .write_all_at(&vec![0; GROWTH as usize], self.allocated)?;
+            self.allocated += GROWTH;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, octets: &[u8], last: u64) -> io::Result<()> {
+        if self.file.metadata()?.nlink() == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "the journal was deleted",
+            ));
+        }
+        let end = self.position + octets.len() as u64;
+        self.grow(end)?;
+        self.file.write_all_at(octets, self.position)?;
+        self.position = end;
+        self.last = last;
+        Ok(())
+    }
+
+    /// Takes back what a failed write may have left: it was never promised.
+    fn erase(&mut self, length: u64) -> io::Result<()> {
+        let end = (self.position + length).min(self.allocated);
+        let length = usize::try_from(end.saturating_sub(self.position)).unwrap_or(0);
+        self.file.write_all_at(&vec![0; length], self.position)
+    }
+}
+
+struct Writer {
+    shared: Arc<Shared>,
+    files: [Segment; 2],
+    current: usize,
+    observer: Observer,
+}
+
+struct Batch {
+    octets: Vec<u8>,
+    answers: Vec<Answer>,
+    sync: bool,
+    first: u64,
+    last: u64,
+}
+
+impl Writer {
+    fn run(mut self) {
+        let mut spare = Vec::new();
+        let mut unsynced = false;
+        while let Some(mut batch) = self.next(&mut spare, &mut unsynced) {
+            let start = Instant::now();
+            let outcome = self.commit(&batch);
+            unsynced = outcome.is_ok() && (unsynced || !batch.sync);
+            if batch.sync {
+                unsynced = false;
+                if let Some(observer) = self.observer.get() {
+                    observer(start.elapsed());
+                }
+            }
+            let mut state = lock(&self.shared.state);
+            let due = match &outcome {
+                Ok(()) => state.young.written(batch.last),
+                Err(_) => {
+                    state.young.forget(batch.first, batch.last);
+                    false
+                }
+            };
+            drop(state);
+            if due {
+                self.tell_store();
+            }
+            for answer in batch.answers.drain(..) {
+                let _ = answer.send(outcome.clone());
+            }
+            batch.octets.clear();
+            // One huge batch does not keep its memory.
+            batch.octets.shrink_to(1 << 20);
+            spare = batch.octets;
+        }
+    }
+
+    fn tell_store(&self) {
+        if let Some(store) = &*lock(&self.shared.store) {
+            store();
+        }
+    }
+
+    /// What has gathered; `None` when the journal is closed and all is on disk.
+    fn next(&mut self, spare: &mut Vec<u8>, unsynced: &mut bool) -> Option<Batch> {
+        let mut state = lock(&self.shared.state);
+        while state.answers.is_empty() {
+            if state.closed || *unsynced {
+                let wait = if state.closed {
+                    Duration::ZERO
+                } else {
+                    LAZY_SYNC
+                };
+                let waited = self
+                    .shared
+                    .work
+                    .wait_timeout(state, wait)
+                    .unwrap_or_else(PoisonError::into_inner);
+                state = waited.0;
+                if !state.answers.is_empty() {
+                    break;
+                }
+                if std::mem::take(unsynced) {
+                    drop(state);
+                    self.sync_both();
+                    state = lock(&self.shared.state);
+                } else if state.closed {
+                    return None;
+                }
+            } else {
+                state = self
+                    .shared
+                    .work
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+        let octets = std::mem::replace(&mut state.buffer, std::mem::take(spare));
+        let answers = std::mem::take(&mut state.answers);
+        let last = state.next - 1;
+        Some(Batch {
+            first: last + 1 - answers.len() as u64,
+            last,
+            octets,
+            answers,
+            sync: std::mem::take(&mut state.wants_sync),
+        })
+    }
+
+    fn sync_both(&self) {
+        for segment in &self.files {
+            if let Err(error) = segment.file.sync_data() {
+                self.give_up(&error);
+            }
+        }
+    }
+
+    /// A failed sync may have dropped pages that the kernel calls clean; trying again would lie.
+    fn give_up(&self, error: &io::Error) {
+        if !self.shared.failed.swap(true, Ordering::AcqRel) {
+            tracing::error!(event = "spool-failed", reason = %error, "a write could not be made durable; Postbote takes no more mail and must be restarted");
+        }
+    }
+
+    fn commit(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        if self.shared.failed.load(Ordering::Acquire) {
+            return Err(broken());
+        }
+        let length = batch.octets.len() as u64;
+        self.make_room(length)?;
+        let segment = &mut self.files[self.current];
+        if let Err(error) = segment.write(&batch.octets, batch.last) {
+            let gone = error.kind() == io::ErrorKind::NotFound;
+            if gone || segment.erase(length).is_err() {
+                self.give_up(&error);
+            }
+            return Err(super::io_error(&error));
+        }
+        if batch.sync
+            && let Err(error) = segment.file.sync_data()
+        {
+            self.give_up(&error);
+            return Err(super::io_error(&error));
+        }
+        Ok(())
+    }
+
+    /// Finds the place for so many octets: behind the last record, at the beginning again when
+    /// the store has all of a file, in the other file when this one is full.
+    fn make_room(&mut self, length: u64) -> Result<(), StoreError> {
+        let mut state = lock(&self.shared.state);
+        if self.files[self.current].last <= state.young.folded() {
+            self.files[self.current].position = 0;
+            return Ok(());
+        }
+        let here = &self.files[self.current];
+        if here.position == 0 || here.position + length <= FILE_LIMIT {
+            return Ok(());
+        }
+        let other = 1 - self.current;
+        let deadline = Instant::now() + STORE_PATIENCE;
+        while self.files[other].last > state.young.folded() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(StoreError::Full);
+            }
+            state.young.hurry();
+            drop(state);
+            self.tell_store();
+            state = lock(&self.shared.state);
+            if self.files[other].last > state.young.folded() {
+                state = self
+                    .shared
+                    .folded
+                    .wait_timeout(state, left.min(Duration::from_millis(100)))
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0;
+            }
+        }
+        drop(state);
+        // Lazy records of the file that is left are synced with it.
+        if let Err(error) = self.files[self.current].file.sync_data() {
+            self.give_up(&error);
+            return Err(super::io_error(&error));
+        }
+        self.current = other;
+        self.files[other].position = 0;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records(numbers: std::ops::RangeInclusive<u64>) -> (Vec<u8>, Vec<usize>) {
+        let (mut out, mut ends) = (Vec::new(), Vec::new());
+        for number in numbers {
+            let body = vec![b'x'; usize::try_from(number * 7 % 50).expect("small")];
+            write_record(&mut out, number, RecordKind::Accepted, b"{}", &body);
+            ends.push(out.len());
+        }
+        (out, ends)
+    }
+
+    fn numbers(scanned: &Scanned) -> Vec<u64> {
+        scanned.records.iter().map(|r| r.number).collect()
+    }
+
+    fn scan(octets: &[u8], folded: u64) -> Scanned {
+        use std::io::Write as _;
+        let mut file = tempfile::tempfile().expect("file");
+        file.write_all(octets).expect("write");
+        super::scan(&mut Window::new(&file, octets.len() as u64), folded).expect("scan")
+    }
+
+    #[test]
+    fn every_cut_gives_the_records_before_it() {
+        let (octets, ends) = records(1..=9);
+        for cut in 0..=octets.len() {
+            let mut torn = octets.clone();
+            torn[cut..].fill(0);
+            let found = scan(&torn, 0);
+            // Padding may be cut without harm.
+            let whole = (1..=9)
+                .filter(|n| {
+                    let end = ends[usize::try_from(n - 1).expect("small")];
+                    let pad = octets[..end].iter().rev().take_while(|b| **b == 0).count();
+                    end - pad.min(7) <= cut
+                })
+                .count();
+            assert!(
+                found.records.len() == whole || found.records.len() == whole + 1,
+                "cut at {cut}: {:?}",
+                numbers(&found)
+            );
+            assert_eq!(found.damaged, 0);
+        }
+    }
+
+    #[test]
+    fn one_damaged_record_does_not_cost_the_others() {
+        let (octets, ends) = records(1..=9);
+        for bit in 0..8 {
+            for at in ends[3]..ends[4] - 8 {
+                let mut damaged = octets.clone();
+                damaged[at] ^= 1 << bit;
+                let found = numbers(&scan(&damaged, 0));
+                let without: Vec<u64> = (1..=9).filter(|n| *n != 5).collect();
+                assert!(
+                    found == without || found == (1..=9).collect::<Vec<_>>(),
+                    "{at}: {found:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_round_left_is_not_read() {
+        let (old, _) = records(1..=9);
+        let (new, ends) = records(10..=12);
+        let mut octets = old;
+        octets[..new.len()].copy_from_slice(&new);
+        let found = scan(&octets, 9);
+        assert_eq!(numbers(&found), [10, 11, 12]);
+        assert_eq!(found.end, ends[2] as u64);
+        assert_eq!(found.damaged, 0);
+        assert_eq!(numbers(&scan(&octets, 11)), [12]);
+    }
+}
