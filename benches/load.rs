@@ -85,9 +85,13 @@ struct Plan {
     tls: Option<tokio_rustls::TlsConnector>,
     login: Option<String>,
     recipient: String,
+    /// The header but for the Message-ID, which is another one each time.
+    head: String,
+    /// The blank line, the text and the final dot.
     content: Vec<u8>,
     think: Duration,
     left: AtomicU64,
+    number: AtomicU64,
     failed: AtomicU64,
 }
 
@@ -97,11 +101,11 @@ async fn send(options: Options) {
         .get("recipient")
         .cloned()
         .unwrap_or_else(|| "sink@else.example".to_owned());
-    let mut content = format!(
-        "From: <app@source.example>\r\nTo: <{recipient}>\r\nSubject: measured\r\nDate: Mon, 2 Nov 2026 12:00:00 +0100\r\nMessage-ID: <measured@source.example>\r\n\r\n"
-    )
-    .into_bytes();
-    while content.len() < size {
+    let head = format!(
+        "From: <app@source.example>\r\nTo: <{recipient}>\r\nSubject: measured\r\nDate: Mon, 2 Nov 2026 12:00:00 +0100\r\n"
+    );
+    let mut content = b"\r\n".to_vec();
+    while content.len() + head.len() + 50 < size {
         let line = (size - content.len()).min(78);
         content.extend(std::iter::repeat_n(b'x', line.saturating_sub(2).max(1)));
         content.extend(b"\r\n");
@@ -116,9 +120,11 @@ async fn send(options: Options) {
         tls: options.contains_key("tls").then(trusting),
         login: options.get("login").cloned(),
         recipient,
+        head,
         content,
         think: Duration::from_micros(number(&options, "think", 0)),
         left: AtomicU64::new(count),
+        number: AtomicU64::new(u64::from(std::process::id()) << 32),
         failed: AtomicU64::new(0),
     });
     let start = Instant::now();
@@ -240,7 +246,16 @@ impl Talk {
             self.say(&rcpt, 250).await?;
             self.say("DATA\r\n", 354).await?;
         }
-        self.stream.write_all(&plan.content).await?;
+        let number = plan.number.fetch_add(1, Ordering::Relaxed);
+        let mut wire =
+            format!("{}Message-ID: <{number:012}@source.example>\r\n", plan.head).into_bytes();
+        if plan.content.len() > 64 * 1024 {
+            self.stream.write_all(&wire).await?;
+            self.stream.write_all(&plan.content).await?;
+        } else {
+            wire.extend_from_slice(&plan.content);
+            self.stream.write_all(&wire).await?;
+        }
         self.reply(250).await
     }
 

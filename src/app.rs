@@ -166,6 +166,7 @@ pub async fn run(path: &Path, config: Config) -> Result<(), Failure> {
     make_admin_token(&config)?;
     let metrics = Arc::new(Metrics::default());
     let spool = Spool::open(&config.server.data_dir, limits(&config))?;
+    spool.begin_service().await?;
     let observed = Arc::clone(&metrics);
     spool
         .store()
@@ -201,6 +202,7 @@ pub async fn run(path: &Path, config: Config) -> Result<(), Failure> {
         metrics,
         instance,
         stop: stop.clone(),
+        abandon: CancellationToken::new(),
     };
     let listeners = Listeners::new(services.clone(), Passed::from_environment());
     let control = control::bind(&config.server.data_dir).map_err(|e| Failure::new(73, e))?;
@@ -267,7 +269,7 @@ pub async fn run(path: &Path, config: Config) -> Result<(), Failure> {
     let _ = delivering.await;
     end.cancel();
     let _ = std::fs::remove_file(control::path(&server.config.server.data_dir));
-    server.spool.flush().await;
+    server.spool.end_service().await;
     tracing::info!(event = "stopped");
     outcome
 }

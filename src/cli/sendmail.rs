@@ -493,6 +493,7 @@ fn smtp(config: &Config, tenant: &Tenant) -> Result<ExitCode, Failure> {
             metrics: Arc::clone(&tools.metrics),
             instance: String::new(),
             stop: CancellationToken::new(),
+            abandon: tokio_util::sync::CancellationToken::new(),
         };
         let listener = Arc::new(listener);
         let session = Box::new(Session::new(

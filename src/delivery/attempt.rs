@@ -70,6 +70,10 @@ pub struct Way {
     pub health: Health,
     /// How often this message has run into a quota before.
     pub slowed: u32,
+    /// The server it leads to, as attempts are counted by it.
+    pub server: String,
+    /// Which settings of the lane these are.
+    pub generation: u64,
 }
 
 /// How often one message may pause its whole route; then it waits by itself.
@@ -120,6 +124,9 @@ pub async fn run(tools: &Tools, now: &Now, way: &Way, claim: Claim) -> Finished 
     if let Some(finished) = cautious(now, way, &stored) {
         return finish_cautious(tools, claim, finished).await;
     }
+    if !stored.is_sealed {
+        return quarantine(tools, claim).await;
+    }
     if is_expired(now, &way.health, &stored, Timestamp::now()) {
         let owed = expire(tools, now, way, &stored, false);
         settle(tools, claim, owed).await;
@@ -131,6 +138,23 @@ pub async fn run(tools: &Tools, now: &Now, way: &Way, claim: Claim) -> Finished 
     let outcome = deliver(tools, now, way, &claim, &stored).await;
     tools.metrics.attempt_took(started.elapsed());
     conclude(tools, now, way, claim, &stored, outcome).await
+}
+
+/// Keeps a message whose owner or envelope is not what was accepted: nobody is told either, for
+/// whom to tell is as doubtful.
+async fn quarantine(tools: &Tools, claim: Claim) -> Finished {
+    let stored = Arc::clone(claim.message());
+    let settlement = Settlement {
+        state: State::Failed,
+        reason: "its stored envelope is damaged: it is kept and not sent".to_owned(),
+        ..unchanged(&stored)
+    };
+    tracing::error!(id = %stored.id, tenant = %stored.tenant, event = "damaged", reason = %settlement.reason);
+    settle(tools, claim, settlement).await;
+    Finished {
+        news: LaneNews::Untried,
+        again: None,
+    }
 }
 
 /// What must not simply be tried.
@@ -386,6 +410,7 @@ impl Job<'_> {
                     }
                 },
             };
+            connection.capabilities.pipelining &= !self.way.health.one_by_one;
             self.tools
                 .spool
                 .learn_upstream_size(&self.way.key.to_text(), connection.capabilities.size);
@@ -510,20 +535,26 @@ async fn read_content(stored: &Arc<Stored>) -> Result<Bytes, Box<Failure>> {
     };
     let bytes = match &stored.content {
         Content::Memory(bytes) => bytes.clone(),
-        Content::File { path, .. } => match tokio::fs::read(path).await {
-            Ok(bytes) => Bytes::from(bytes),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(damaged("its body file is gone".to_owned()));
+        Content::File { path, .. } => {
+            let content = stored.content.clone();
+            let read = tokio::task::spawn_blocking(move || content.read())
+                .await
+                .unwrap_or_else(|e| Err(std::io::Error::other(e)));
+            match read {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    return Err(damaged("its body file is gone".to_owned()));
+                }
+                Err(error) => {
+                    return Err(Box::new(Failure::of_cause(
+                        Cause::WriteFailed,
+                        Stage::Prepare,
+                        "",
+                        format!("{}: {error}", path.display()),
+                    )));
+                }
             }
-            Err(error) => {
-                return Err(Box::new(Failure::of_cause(
-                    Cause::WriteFailed,
-                    Stage::Prepare,
-                    "",
-                    format!("{}: {error}", path.display()),
-                )));
-            }
-        },
+        }
     };
     if is_intact(stored, &bytes) {
         Ok(bytes)
@@ -845,6 +876,8 @@ pub async fn give_up(tools: &Tools, now: &Now, tenant: &Arc<Tenant>, route: Rout
         pool: Arc::default(),
         health: Health::default(),
         slowed: 0,
+        server: String::new(),
+        generation: 0,
     };
     let settlement = expire(tools, now, &way, &stored, true);
     settle(tools, claim, settlement).await;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::attempt::{Now, Way};
 use super::lane::{self, Gate, Pool};
-use super::scheduler::{Queues, Scheduler, Step, lock};
+use super::scheduler::{Queues, SERVER_LIMIT, Scheduler, Step, lock};
 use crate::failure::Class;
 use crate::message::TenantId;
 use crate::tenant::Tenant;
@@ -172,7 +172,17 @@ impl Scheduler {
                 }
                 return None;
             }
+            let server = route.upstream().endpoint();
+            let running = queues.servers.entry(server.clone()).or_default();
+            if running.active >= SERVER_LIMIT {
+                if !running.waiting.contains(&tenant.id) {
+                    running.waiting.push(tenant.id.clone());
+                }
+                return None;
+            }
+            running.active += 1;
             lane.active += 1;
+            let generation = lane.generation;
             let (pool, health) = (Arc::clone(&lane.pool), lane.health.clone());
             return Some(Way {
                 tenant: Arc::clone(tenant),
@@ -181,6 +191,8 @@ impl Scheduler {
                 pool,
                 health,
                 slowed: 0,
+                server,
+                generation,
             });
         }
         None

@@ -47,6 +47,9 @@ pub struct Health {
     /// The server refuses `MAIL FROM:<>`.
     #[serde(default)]
     pub refuses_null: bool,
+    /// The server says PIPELINING and hangs on it: one command at a time.
+    #[serde(default)]
+    pub one_by_one: bool,
 }
 
 /// Whether a lane may be used now.
@@ -148,6 +151,29 @@ impl Health {
         self.failing_since = None;
         self.slow_until = None;
         self.refuses_null = false;
+        self.one_by_one = false;
+    }
+
+    /// The machine's clock was moved: what is planned keeps its distance from now, and the jump
+    /// does not count towards giving up.
+    pub fn clock_moved(&mut self, from: Timestamp, to: Timestamp) {
+        let moved = to.duration_since(from);
+        for time in [
+            &mut self.retry_at,
+            &mut self.slow_until,
+            &mut self.failing_since,
+            &mut self.suspended_since,
+        ]
+        .into_iter()
+        .flatten()
+        {
+            if *time > Timestamp::UNIX_EPOCH {
+                *time = time.saturating_add(moved).unwrap_or(*time);
+            }
+        }
+        if to > from {
+            self.exclude(from, to);
+        }
     }
 
     /// A time that does not count towards giving up.

@@ -77,6 +77,19 @@ impl TenantQueue {
         None
     }
 
+    /// The machine's clock was moved by so much: plans keep their distance from now. Gives when
+    /// the first is due.
+    pub fn clock_moved(&mut self, moved: jiff::SignedDuration) -> Option<Timestamp> {
+        let later = std::mem::take(&mut self.later);
+        self.later_at.clear();
+        for ((at, seq), accepted) in later {
+            let at = at.saturating_add(moved).unwrap_or(at);
+            self.later.insert((at, seq), accepted);
+            self.later_at.insert(seq, at);
+        }
+        self.later.first_key_value().map(|((at, _), _)| *at)
+    }
+
     /// Makes everything ready at once, parked messages too.
     pub fn rush(&mut self) {
         self.parked.clear();

@@ -25,6 +25,10 @@ use crate::tenant::route::{self, Route, RouteKey};
 const SWEEP: Duration = Duration::from_secs(10);
 /// Most attempts that run at once over all lanes; each holds a socket and a buffer.
 const ATTEMPTS_LIMIT: usize = 1000;
+/// Most of them at one server, however many tenants use it: one that hangs leaves room for others.
+pub(super) const SERVER_LIMIT: usize = 250;
+/// A difference between the machine's clock and ours from which the clock was moved.
+const CLOCK_JUMP: i64 = 60;
 
 /// Delivery as a whole. Cheap to clone.
 #[derive(Clone)]
@@ -56,6 +60,17 @@ pub(super) struct Queues {
     pub(super) slowed: HashMap<i64, u32>,
     /// Sending was switched off then.
     held_since: Option<Timestamp>,
+    /// Attempts that run at each server, and tenants that wait for one of them to end.
+    pub(super) servers: HashMap<String, Server>,
+    /// The machine's clock and ours when last looked at.
+    clock: Option<(Timestamp, std::time::Instant)>,
+}
+
+/// A server that lanes lead to; many tenants may use the same.
+#[derive(Default)]
+pub(super) struct Server {
+    pub(super) active: usize,
+    pub(super) waiting: Vec<TenantId>,
 }
 
 #[derive(Default)]
@@ -69,6 +84,8 @@ pub(super) struct Lane {
     pub(super) verified: Option<Timestamp>,
     /// It is being looked at.
     pub(super) looking: bool,
+    /// Counts changes of its settings: attempts under earlier ones take no slot any more.
+    pub(super) generation: u64,
 }
 
 pub(super) fn lock(inner: &Inner) -> MutexGuard<'_, Queues> {
@@ -92,6 +109,44 @@ impl Queues {
             _ => {
                 queue.push_ready(waiting.seq, waiting.accepted);
                 self.mark(&waiting.tenant);
+            }
+        }
+    }
+
+    /// Notices when the machine's clock was moved (by hand, by the network, by a long sleep):
+    /// plans keep their distance, and no mail grows old by it.
+    fn watch_clock(&mut self, at: Timestamp) {
+        let now = std::time::Instant::now();
+        let Some((then, instant)) = self.clock.replace((at, now)) else {
+            return;
+        };
+        let passed = jiff::SignedDuration::try_from(now - instant).unwrap_or_default();
+        let expected = then.saturating_add(passed).unwrap_or(then);
+        let moved = at.duration_since(expected);
+        if moved.as_secs().abs() < CLOCK_JUMP {
+            return;
+        }
+        tracing::warn!(
+            event = "clock-moved",
+            seconds = moved.as_secs(),
+            "the machine's clock was moved; retries keep their distance, no mail expires by it"
+        );
+        // Lanes that nothing was known of have to know it too.
+        for tenant in self.tenants.keys() {
+            self.lanes.entry(RouteKey::Own(tenant.clone())).or_default();
+        }
+        self.lanes.entry(RouteKey::System).or_default();
+        for lane in self.lanes.values_mut() {
+            lane.health.clock_moved(expected, at);
+        }
+        let timers = std::mem::take(&mut self.timers);
+        for ((time, tenant), ()) in timers {
+            let time = time.saturating_add(moved).unwrap_or(time);
+            self.timers.insert((time, tenant), ());
+        }
+        for (tenant, queue) in &mut self.tenants {
+            if let Some(first) = queue.clock_moved(moved) {
+                self.timers.insert((first, tenant.clone()), ());
             }
         }
     }
@@ -195,6 +250,9 @@ impl Scheduler {
                     .spool
                     .learn_upstream_size(&key.to_text(), None);
                 lane.verified = None;
+                // What still runs on the old settings does not hold up the new ones.
+                lane.generation += 1;
+                lane.active = 0;
                 changed.push((key.clone(), lane.health.clone()));
             }
         }
@@ -291,6 +349,7 @@ impl Scheduler {
         let now = self.inner.now.load_full();
         let at = Timestamp::now();
         let mut queues = lock(&self.inner);
+        queues.watch_clock(at);
         for hint in self.inner.tools.spool.take_hints() {
             match hint {
                 Hint::Waiting(waiting) => queues.add(waiting),
@@ -377,9 +436,18 @@ impl Scheduler {
         queues.running -= 1;
         let mut saved = None;
         let mut freed = Vec::new();
+        if let Some(server) = queues.servers.get_mut(&way.server) {
+            server.active -= 1;
+            freed = std::mem::take(&mut server.waiting);
+            if server.active == 0 {
+                queues.servers.remove(&way.server);
+            }
+        }
         if let Some(lane) = queues.lanes.get_mut(&way.key) {
-            lane.active -= 1;
-            freed = std::mem::take(&mut lane.waiting);
+            if lane.generation == way.generation {
+                lane.active -= 1;
+            }
+            freed.append(&mut lane.waiting);
             if let Some((finished, _)) = &finished {
                 let before = lane.health.clone();
                 // News of settings that have been changed meanwhile is no news.
@@ -436,10 +504,11 @@ impl Scheduler {
             queues.slowed.remove(&seq);
             queues.warned.remove(&seq);
         }
-        queues.mark(id);
+        // Those who waited come first: the slot goes round.
         for tenant in freed {
             queues.mark(&tenant);
         }
+        queues.mark(id);
         if way.key == RouteKey::System && saved.is_some() {
             let all: Vec<TenantId> = queues.tenants.keys().cloned().collect();
             for tenant in all {
@@ -591,6 +660,7 @@ fn learn(health: &mut Health, news: &LaneNews, way: &Way, now: &Now, at: Timesta
             if health.failures > way.health.failures
                 && !matches!(failure.class, Class::Slow(_)) => {}
         LaneNews::Failed(failure) => {
+            health.one_by_one |= failure.pipeline_stalled;
             let jitter = u32::try_from(seq & 0xffff)
                 .unwrap_or(0)
                 .wrapping_mul(40_503);

@@ -29,6 +29,29 @@ pub enum Content {
 }
 
 impl Content {
+    /// The name of its file in the spool, if it is one.
+    pub fn file_name(&self) -> Option<&str> {
+        match self {
+            Content::Memory(_) => None,
+            Content::File { path, .. } => path.file_name()?.to_str(),
+        }
+    }
+
+    /// All its bytes. A file may hold more behind them: it was used before.
+    pub fn read(&self) -> std::io::Result<Bytes> {
+        use std::io::Read as _;
+        match self {
+            Content::Memory(bytes) => Ok(bytes.clone()),
+            Content::File { path, size } => {
+                let mut bytes = Vec::with_capacity(usize::try_from(*size).unwrap_or(0) + 1);
+                std::fs::File::open(path)?
+                    .take(*size)
+                    .read_to_end(&mut bytes)?;
+                Ok(bytes.into())
+            }
+        }
+    }
+
     /// Octets of the whole message.
     pub fn size(&self) -> u64 {
         match self {

@@ -2,7 +2,10 @@
 //! blocked log never blocks mail.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::str::FromStr;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
@@ -31,25 +34,136 @@ impl FromStr for Format {
     }
 }
 
-/// Starts logging to stderr. Keep the guard until the end: it flushes what is still buffered.
-pub fn start(format: Format, level: tracing::Level) -> tracing_appender::non_blocking::WorkerGuard {
-    let (writer, guard) = tracing_appender::non_blocking::NonBlockingBuilder::default()
-        .lossy(true)
-        .buffered_lines_limit(64 * 1024)
-        // What has gathered is written at once, not line by line.
-        .finish(std::io::BufWriter::with_capacity(
-            64 * 1024,
-            std::io::stderr(),
-        ));
+/// Starts logging to stderr. Keep the guard until the end: it writes what is still there.
+pub fn start(format: Format, level: tracing::Level) -> Guard {
+    let sink = Arc::new(Sink::default());
+    let writer = Arc::clone(&sink);
+    // Without its thread the log is silent; mail goes on.
+    let thread = std::thread::Builder::new()
+        .name("log".to_owned())
+        .spawn(move || writer.write_out())
+        .ok();
     let filter = tracing_subscriber::EnvFilter::new(format!("off,postbote={level}"));
+    let lines = Arc::clone(&sink);
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(writer)
+        .with_writer(move || Line(Arc::clone(&lines)))
         .event_format(Lines(format))
         .finish();
     // Fails only if a subscriber is set already, which then serves.
     let _ = tracing::subscriber::set_global_default(subscriber);
-    guard
+    Guard { sink, thread }
+}
+
+/// Octets that wait for a blocked log at most; further lines are counted instead.
+const WAITING_LIMIT: usize = 4 << 20;
+/// Lines gather for so long: many are one write, and nobody is woken for each.
+const GATHER: Duration = Duration::from_millis(5);
+/// How long the end waits for a blocked log.
+const END_LIMIT: Duration = Duration::from_secs(2);
+
+/// Lines on their way to stderr.
+#[derive(Default)]
+struct Sink {
+    state: Mutex<Waiting>,
+    grown: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    lines: Vec<u8>,
+    dropped: u64,
+    closed: bool,
+    /// The thread waits for a first line.
+    idle: bool,
+}
+
+impl Sink {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_out(&self) {
+        let mut batch = Vec::new();
+        loop {
+            let mut waiting = self.lock();
+            while waiting.lines.is_empty() && !waiting.closed {
+                waiting.idle = true;
+                waiting = self
+                    .grown
+                    .wait(waiting)
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+            waiting.idle = false;
+            if !waiting.closed {
+                let gathered = self
+                    .grown
+                    .wait_timeout_while(waiting, GATHER, |w| !w.closed);
+                waiting = gathered.unwrap_or_else(PoisonError::into_inner).0;
+            }
+            batch.clear();
+            std::mem::swap(&mut batch, &mut waiting.lines);
+            let dropped = std::mem::take(&mut waiting.dropped);
+            let ended = waiting.closed && batch.is_empty();
+            drop(waiting);
+            if ended {
+                return;
+            }
+            if dropped > 0 {
+                let _ = writeln!(
+                    batch,
+                    "{} level=warn event=log-lines-dropped count={dropped}",
+                    Stamp(jiff::Timestamp::now())
+                );
+            }
+            let _ = std::io::stderr().write_all(&batch);
+            batch.shrink_to(1 << 16);
+        }
+    }
+}
+
+/// One line on its way.
+struct Line(Arc<Sink>);
+
+impl std::io::Write for Line {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        let mut waiting = self.0.lock();
+        if waiting.lines.len() + octets.len() > WAITING_LIMIT {
+            waiting.dropped += 1;
+            return Ok(octets.len());
+        }
+        waiting.lines.extend_from_slice(octets);
+        let wake = std::mem::take(&mut waiting.idle);
+        drop(waiting);
+        if wake {
+            self.0.grown.notify_one();
+        }
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes the last lines when dropped.
+pub struct Guard {
+    sink: Arc<Sink>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.sink.lock().closed = true;
+        self.sink.grown.notify_one();
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        let deadline = std::time::Instant::now() + END_LIMIT;
+        while !thread.is_finished() && std::time::Instant::now() < deadline {
+            std::thread::park_timeout(Duration::from_millis(2));
+        }
+    }
 }
 
 struct Lines(Format);

@@ -1,45 +1,42 @@
 //! Content while it arrives: in memory up to a limit, beyond it in a file of the spool, hashed on
 //! the way. Dropped unfinished, it leaves nothing behind.
 
-use std::fs::File;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::io::{self, Write as _};
+use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
 
+use super::bodies::{Bodies, Slot};
 use crate::message::MessageId;
 use crate::message::content::{Content, HEADER_LIMIT, INLINE_LIMIT};
 
 /// A message on its way in.
 pub struct Incoming {
     id: MessageId,
-    directory: PathBuf,
+    bodies: Arc<Bodies>,
     /// The beginning: all of a small message, the header of a large one.
     head: Vec<u8>,
-    file: Option<(File, PathBuf)>,
+    slot: Option<Slot>,
     buffer: Vec<u8>,
     size: u64,
     hash: digest::Context,
-    finished: bool,
 }
 
 /// Bytes are written to the file in pieces of this size.
 const PIECE: usize = 256 * 1024;
 
 impl Incoming {
-    /// Begins a message that will have this id.
-    pub(super) fn new(directory: PathBuf, id: MessageId) -> Self {
+    /// Begins a message.
+    pub(super) fn new(bodies: Arc<Bodies>) -> Self {
         Self {
-            id,
-            directory,
+            id: MessageId::fresh(),
+            bodies,
             head: Vec::new(),
-            file: None,
+            slot: None,
             buffer: Vec::new(),
             size: 0,
             hash: digest::Context::new(&digest::SHA256),
-            finished: false,
         }
     }
 
@@ -59,20 +56,18 @@ impl Incoming {
     }
 
     /// Adds bytes. Blocking only when a piece of a large message is written out.
-    pub fn push(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+    pub fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.hash.update(bytes);
         self.size += bytes.len() as u64;
-        if self.file.is_none() {
+        if self.slot.is_none() {
             self.head.extend_from_slice(bytes);
             if self.head.len() > INLINE_LIMIT {
-                let path = self.directory.join(self.id.as_str());
-                let mut file = File::options()
-                    .write(true)
-                    .create_new(true)
-                    .mode(0o600)
-                    .open(&path)?;
-                file.write_all(&self.head)?;
-                self.file = Some((file, path));
+                let mut slot = self.bodies.take()?;
+                let written = slot.file.write_all(&self.head);
+                self.slot = Some(slot);
+                // Only the header is looked at again.
+                self.head.truncate(HEADER_LIMIT + 2);
+                written?;
             }
             return Ok(());
         }
@@ -88,9 +83,9 @@ impl Incoming {
         }
     }
 
-    fn write_out(&mut self) -> std::io::Result<()> {
-        if let Some((file, _)) = &mut self.file {
-            file.write_all(&self.buffer)?;
+    fn write_out(&mut self) -> io::Result<()> {
+        if let Some(slot) = &mut self.slot {
+            slot.file.write_all(&self.buffer)?;
         }
         self.buffer.clear();
         Ok(())
@@ -98,34 +93,40 @@ impl Incoming {
 
     /// Whether finishing will touch the disk.
     pub fn is_file(&self) -> bool {
-        self.file.is_some()
+        self.slot.is_some()
     }
 
     /// Ends it: a file is on stable storage, name and all, when this returns.
-    pub(super) fn finish(mut self) -> std::io::Result<(Content, [u8; 32])> {
+    pub(super) fn finish(mut self) -> io::Result<(Content, [u8; 32])> {
         self.write_out()?;
         let mut sha256 = [0; 32];
         sha256.copy_from_slice(self.hash.clone().finish().as_ref());
-        let content = match &self.file {
-            Some((file, path)) => {
-                file.sync_all()?;
-                File::open(&self.directory)?.sync_all()?;
-                Content::File {
-                    path: path.clone(),
-                    size: self.size,
-                }
-            }
-            None => Content::Memory(Bytes::from(std::mem::take(&mut self.head))),
+        let Some(slot) = &self.slot else {
+            let head = std::mem::take(&mut self.head);
+            return Ok((Content::Memory(Bytes::from(head)), sha256));
         };
-        self.finished = true;
-        Ok((content, sha256))
+        if slot.fresh {
+            slot.file.sync_all()?;
+            self.bodies.sync_names()?;
+        } else {
+            slot.file.sync_data()?;
+        }
+        let path = self.bodies.directory().join(&slot.name);
+        self.slot = None; // it belongs to the message now
+        Ok((
+            Content::File {
+                path,
+                size: self.size,
+            },
+            sha256,
+        ))
     }
 }
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        if let (Some((_, path)), false) = (&self.file, self.finished) {
-            let _ = std::fs::remove_file(path);
+        if let Some(slot) = self.slot.take() {
+            self.bodies.free(&slot.name);
         }
     }
 }
@@ -135,21 +136,4 @@ pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
     out.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
     out
-}
-
-/// Removes files that no message refers to: they were never answered with 250.
-pub(super) fn sweep(
-    directory: &Path,
-    known: &std::collections::HashSet<String>,
-) -> std::io::Result<usize> {
-    let mut removed = 0;
-    for entry in std::fs::read_dir(directory)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if MessageId::parse(&name).is_some() && !known.contains(&name) {
-            std::fs::remove_file(entry.path())?;
-            removed += 1;
-        }
-    }
-    Ok(removed)
 }

@@ -3,9 +3,10 @@
 //!
 //! Sessions add their records to one buffer; one thread writes what has gathered, syncs, and tells
 //! all whose records were in. There is no delay timer: the next batch is whatever came during the
-//! sync. What the records say stands in [`Young`] until the store has it, then their place is used
-//! again, so the two files stay as small as a few seconds of mail. Their blocks are written with
-//! zeros once, so that a sync has no sizes or extents to write.
+//! sync. What the records say stands in [`Young`] until the store has it. Their place is used again
+//! when the store has it for good, past its own write-ahead log: should that be damaged, the
+//! records are still here. The blocks are written with zeros once, so that a sync has no sizes or
+//! extents to write.
 //!
 //! A record is a header of [`HEADER`] octets (magic, CRC-32 of all that follows, number, kind,
 //! lengths; little-endian), a description in JSON and the octets of a message, padded to eight.
@@ -418,7 +419,8 @@ impl Segment {
     }
 
     /// Takes back what a failed write may have left: it was never promised.
-    fn erase(&mut self, length: u64) -> io::Result<()> {
+    fn erase(&mut self, before: (u64, u64), length: u64) -> io::Result<()> {
+        (self.position, self.last) = before;
         let end = (self.position + length).min(self.allocated);
         let length = usize::try_from(end.saturating_sub(self.position)).unwrap_or(0);
         self.file.write_all_at(&vec![0; length], self.position)
@@ -550,9 +552,10 @@ impl Writer {
         let length = batch.octets.len() as u64;
         self.make_room(length)?;
         let segment = &mut self.files[self.current];
+        let before = (segment.position, segment.last);
         if let Err(error) = segment.write(&batch.octets, batch.last) {
             let gone = error.kind() == io::ErrorKind::NotFound;
-            if gone || segment.erase(length).is_err() {
+            if gone || segment.erase(before, length).is_err() {
                 self.give_up(&error);
             }
             return Err(super::io_error(&error));
@@ -560,6 +563,8 @@ impl Writer {
         if batch.sync
             && let Err(error) = segment.file.sync_data()
         {
+            // It was not promised, so the next start must not find it either.
+            let _ = segment.erase(before, length);
             self.give_up(&error);
             return Err(super::io_error(&error));
         }
@@ -570,7 +575,7 @@ impl Writer {
     /// the store has all of a file, in the other file when this one is full.
     fn make_room(&mut self, length: u64) -> Result<(), StoreError> {
         let mut state = lock(&self.shared.state);
-        if self.files[self.current].last <= state.young.folded() {
+        if self.files[self.current].last <= state.young.safe() {
             self.files[self.current].position = 0;
             return Ok(());
         }
@@ -580,7 +585,7 @@ impl Writer {
         }
         let other = 1 - self.current;
         let deadline = Instant::now() + STORE_PATIENCE;
-        while self.files[other].last > state.young.folded() {
+        while self.files[other].last > state.young.safe() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(StoreError::Full);
@@ -589,7 +594,7 @@ impl Writer {
             drop(state);
             self.tell_store();
             state = lock(&self.shared.state);
-            if self.files[other].last > state.young.folded() {
+            if self.files[other].last > state.young.safe() {
                 state = self
                     .shared
                     .folded

@@ -172,6 +172,8 @@ pub struct Stored {
     pub excluded_ms: i64,
     /// A delay notice was sent.
     pub warned: bool,
+    /// Envelope and owner are those that were accepted, as far as a checksum tells.
+    pub is_sealed: bool,
 }
 
 impl Stored {
@@ -201,6 +203,7 @@ impl Stored {
             uncertain: None,
             excluded_ms: 0,
             warned: false,
+            is_sealed: true,
         }
     }
 

@@ -4,27 +4,30 @@
 //! and gets a [`Spooled`], from which alone a 250 is made; delivery takes a [`Claim`] and settles
 //! it. What stands behind (SQLite today) does not show.
 
+mod bodies;
 mod incoming;
 mod journal;
 mod message;
 pub mod operate;
+mod place;
 mod rows;
 mod store;
 mod young;
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
 use jiff::Timestamp;
-use rusqlite::params;
+use rusqlite::{OptionalExtension as _, params};
 use tokio::sync::{Notify, oneshot};
 
+use bodies::Bodies;
 use journal::RecordKind;
 use rows::{load, owe, settle_row, time};
 
@@ -109,6 +112,9 @@ pub struct Told {
     pub passed_on: oneshot::Sender<bool>,
 }
 
+/// How long a repeat waits to hear whether the first one's 250 was read.
+const FATE_LIMIT: Duration = Duration::from_secs(70);
+
 /// How long passing a verdict on may take before the application counts as not told.
 const TELL_LIMIT: Duration = Duration::from_secs(70);
 
@@ -176,6 +182,21 @@ pub struct Settlement {
     pub owed: Vec<Owed>,
 }
 
+impl Settlement {
+    /// The end of a message that a person takes away.
+    fn removed(stored: &Stored) -> Self {
+        Self {
+            recipients: stored.recipients.clone(),
+            state: State::Done,
+            next: None,
+            reason: "removed by a person".to_owned(),
+            count_attempt: false,
+            uncertain: None,
+            owed: Vec::new(),
+        }
+    }
+}
+
 /// The spool. Cheap to clone.
 #[derive(Clone)]
 pub struct Spool {
@@ -184,7 +205,7 @@ pub struct Spool {
 
 struct Inner {
     store: Store,
-    bodies: PathBuf,
+    bodies: Arc<Bodies>,
     _lock: File,
     limits: Mutex<Limits>,
     next_seq: AtomicI64,
@@ -193,13 +214,20 @@ struct Inner {
     memory: Mutex<Memory>,
     /// Contents that are taken for a repeat: their first 250 was lost.
     guards: Mutex<HashMap<[u8; 32], Guarded>>,
+    /// Messages whose fate is open: being committed, or answered and not known to be read. The
+    /// same message again waits until it is known.
+    flights: Mutex<HashMap<[u8; 32], tokio::sync::watch::Sender<bool>>>,
     /// Accepted messages of which it is not known that their client read the 250.
     unread: Mutex<HashMap<MessageId, [u8; 32]>>,
     active: Mutex<HashSet<i64>>,
+    /// Messages that waited when a process ended out of order: one of them may be why.
+    suspects: Mutex<HashSet<i64>>,
     waiters: Mutex<HashMap<i64, oneshot::Sender<Told>>>,
     hints: Mutex<Vec<Hint>>,
     hinted: Notify,
     sizes: Mutex<HashMap<String, u64>>,
+    /// Free octets of the disk, and when that was seen.
+    disk: Mutex<Option<(Instant, u64)>>,
 }
 
 /// A message whose 250 was lost.
@@ -246,6 +274,31 @@ pub struct Reservation {
     bytes: u64,
 }
 
+impl Reservation {
+    /// Sets more room aside; `false` when the spool is full.
+    pub fn grow_to(&mut self, size: u64) -> bool {
+        if size <= self.bytes {
+            return true;
+        }
+        let more = (size - self.bytes).max(ROOM_STEP);
+        let limit = lock(&self.inner.limits).bytes;
+        let before = self.inner.reserved.fetch_add(more, Ordering::Relaxed);
+        self.bytes += more;
+        let waiting = self.inner.bytes.load(Ordering::Relaxed);
+        // The step is for few calls; what is asked for is what has to fit.
+        waiting + before + (size - (self.bytes - more)) <= limit
+    }
+}
+
+/// A message may be under way so often when the process ends; then it is held.
+const POISON_LIMIT: u32 = 3;
+
+/// How long a look at the free room of the disk counts.
+const DISK_LOOK: Duration = Duration::from_millis(200);
+
+/// Room is set aside in steps of this.
+const ROOM_STEP: u64 = 1 << 20;
+
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.inner.reserved.fetch_sub(self.bytes, Ordering::Relaxed);
@@ -258,17 +311,17 @@ impl Spool {
     pub fn open(data_dir: &Path, limits: Limits) -> Result<Self, StoreError> {
         let bad = |e: std::io::Error| StoreError::Directory(data_dir.to_owned(), e.to_string());
         let directory = data_dir.join("spool");
-        let bodies = directory.join("bodies");
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&bodies)
-            .map_err(bad)?;
+        let bodies = Arc::new(Bodies::open(directory.join("bodies")).map_err(bad)?);
+        place::check(data_dir, &directory)?;
+        // The names of the directories must survive a power cut as well.
+        for path in [data_dir, &directory] {
+            File::open(path).and_then(|d| d.sync_all()).map_err(bad)?;
+        }
         let lock_file = lock_directory(&directory)?;
         let (store, records) = Store::open(&directory)?;
         store
             .journal()
-            .young(|young| young.replay(&records, &bodies));
+            .young(|young| young.replay(&records, bodies.directory()));
         drop(records);
         let spool = Self {
             inner: Arc::new(Inner {
@@ -281,12 +334,15 @@ impl Spool {
                 reserved: AtomicU64::new(0),
                 memory: Mutex::default(),
                 guards: Mutex::default(),
+                flights: Mutex::default(),
                 unread: Mutex::default(),
                 active: Mutex::default(),
+                suspects: Mutex::default(),
                 waiters: Mutex::default(),
                 hints: Mutex::default(),
                 hinted: Notify::new(),
                 sizes: Mutex::default(),
+                disk: Mutex::default(),
             }),
         };
         spool.recover()?;
@@ -301,26 +357,36 @@ impl Spool {
         let mut hints = Vec::new();
         let (mut last, mut bytes) = (0, 0u64);
         inner.store.read_now(|db| {
-            let mut query = db.prepare("SELECT seq, id, tenant, state, size, file, accepted, next FROM messages ORDER BY seq")?;
+            let mut query = db.prepare(
+                "SELECT seq, body, tenant, state, size, accepted, next FROM messages ORDER BY seq",
+            )?;
             let mut rows = query.query([])?;
             while let Some(row) = rows.next()? {
-                let (seq, id, tenant, state): (i64, String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+                let (seq, body, tenant, state): (i64, Option<String>, String, String) =
+                    (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
                 last = seq;
                 if state != State::Failed.word() {
                     bytes += row.get::<_, i64>(4)?.unsigned_abs();
                 }
-                if row.get::<_, bool>(5)? {
-                    files.insert(id);
-                }
+                files.extend(body);
                 let waits = match State::from_word(&state) {
                     Some(State::Queued | State::Deferred | State::Suspended) => true,
                     // Uncertain with a time is retried, without one it waits for a person.
-                    Some(State::Uncertain) => row.get::<_, Option<i64>>(7)?.is_some(),
+                    Some(State::Uncertain) => row.get::<_, Option<i64>>(6)?.is_some(),
                     Some(State::Held | State::Failed | State::Done) | None => false,
                 };
                 if let (true, Some(tenant)) = (waits, TenantId::parse(&tenant)) {
-                    let next = if state == "suspended" { None } else { row.get::<_, Option<i64>>(7)?.map(time) };
-                    hints.push(Hint::Waiting(Waiting { seq, tenant, accepted: time(row.get(6)?), next }));
+                    let next = if state == "suspended" {
+                        None
+                    } else {
+                        row.get::<_, Option<i64>>(6)?.map(time)
+                    };
+                    hints.push(Hint::Waiting(Waiting {
+                        seq,
+                        tenant,
+                        accepted: time(row.get(5)?),
+                        next,
+                    }));
                 }
             }
             Ok(())
@@ -334,6 +400,18 @@ impl Spool {
             .next_seq
             .store(last.max(settled) + 1, Ordering::Relaxed);
         inner.bytes.store(bytes, Ordering::Relaxed);
+        let clean: bool = inner
+            .store
+            .read_now(|db| db.query_row("SELECT clean FROM journal", [], |row| row.get(0)))?;
+        if !clean {
+            *lock(&inner.suspects) = hints
+                .iter()
+                .filter_map(|hint| match hint {
+                    Hint::Waiting(waiting) => Some(waiting.seq),
+                    Hint::Tenant(_) => None,
+                })
+                .collect();
+        }
         *lock(&inner.hints) = hints;
         let guards = inner.store.read_now(|db| {
             let mut found = Vec::new();
@@ -360,8 +438,9 @@ impl Spool {
             }
         }
         drop(known);
-        let swept = incoming::sweep(&inner.bodies, &files)
-            .map_err(|e| StoreError::Directory(inner.bodies.clone(), e.to_string()))?;
+        let swept = inner.bodies.sweep(&files).map_err(|e| {
+            StoreError::Directory(inner.bodies.directory().to_owned(), e.to_string())
+        })?;
         if swept > 0 {
             tracing::info!(
                 event = "recovered",
@@ -396,20 +475,38 @@ impl Spool {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
-    /// Sets room aside for a message of that size; `None` when the spool is full.
-    pub fn reserve(&self, size: u64) -> Option<Reservation> {
-        let limit = lock(&self.inner.limits).bytes;
-        let before = self.inner.reserved.fetch_add(size, Ordering::Relaxed);
-        let reservation = Reservation {
+    /// Whether the disk has room for a message of that size: half as much again is wanted, for
+    /// what goes with it. Looked at no more than a few times a second.
+    pub fn disk_has_room(&self, size: u64) -> bool {
+        let wanted = size.saturating_add(size / 2).saturating_add(ROOM_STEP);
+        let mut known = lock(&self.inner.disk);
+        let fresh = known.is_some_and(|(at, free)| at.elapsed() < DISK_LOOK && free >= wanted);
+        if !fresh {
+            let free = rustix::fs::statvfs(self.inner.bodies.directory())
+                .map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+            *known = Some((Instant::now(), free));
+        }
+        known.is_none_or(|(_, free)| free >= wanted)
+    }
+
+    /// Room for a message that is coming in, none yet.
+    pub fn room(&self) -> Reservation {
+        Reservation {
             inner: Arc::clone(&self.inner),
-            bytes: size,
-        };
-        (self.bytes() + before + size <= limit).then_some(reservation)
+            bytes: 0,
+        }
+    }
+
+    /// Gives back the file of a content that no message has any more.
+    fn free(&self, content: &Content) {
+        if let Some(name) = content.file_name() {
+            self.inner.bodies.free(name);
+        }
     }
 
     /// Begins to take a message in.
     pub fn incoming(&self) -> Incoming {
-        Incoming::new(self.inner.bodies.clone(), MessageId::fresh())
+        Incoming::new(Arc::clone(&self.inner.bodies))
     }
 
     /// Makes a message durable. What it returns is the only thing a 250 can be made of.
@@ -436,13 +533,12 @@ impl Spool {
         let window = lock(&self.inner.limits).duplicates;
         let guard = (kind == Kind::Submission && !window.is_zero())
             .then(|| guard_key(&tenant, &envelope, &sha256));
-        if let Some(first) = guard
-            .and_then(|key| lock(&self.inner.guards).get(&key).copied())
-            .filter(|first| Instant::now() < first.until)
-        {
-            if let Content::File { path, .. } = &content {
-                let _ = std::fs::remove_file(path);
-            }
+        let first = match guard {
+            Some(key) => self.first_of(key).await,
+            None => None,
+        };
+        if let Some(first) = first {
+            self.free(&content);
             return Ok(Spooled {
                 id: first.id,
                 seq: first.seq,
@@ -474,6 +570,7 @@ impl Spool {
             uncertain: None,
             excluded_ms: 0,
             warned: false,
+            is_sealed: true,
         };
         let stored = Arc::new(stored);
         let meta = young::describe(&stored, guard)
@@ -489,8 +586,9 @@ impl Spool {
         );
         let result = durable.await.unwrap_or_else(|_| Err(stopped()));
         if let Err(error) = result {
-            if let Content::File { path, .. } = &stored.content {
-                let _ = std::fs::remove_file(path);
+            self.free(&stored.content);
+            if let Some(key) = guard {
+                self.landed(&key);
             }
             return Err(error);
         }
@@ -509,6 +607,38 @@ impl Spool {
             lock(&self.inner.memory).insert(stored);
         }
         Ok(spooled)
+    }
+
+    /// The message that this one repeats, if that one's 250 was lost. While it is open whether
+    /// it was, this waits; from then on the fate of this one is open.
+    async fn first_of(&self, key: [u8; 32]) -> Option<Guarded> {
+        loop {
+            let guarded = lock(&self.inner.guards).get(&key).copied();
+            if let Some(first) = guarded.filter(|first| Instant::now() < first.until) {
+                return Some(first);
+            }
+            let mut other = {
+                let mut flights = lock(&self.inner.flights);
+                match flights.get(&key) {
+                    Some(flight) => flight.subscribe(),
+                    None => {
+                        flights.insert(key, tokio::sync::watch::Sender::new(false));
+                        return None;
+                    }
+                }
+            };
+            let landed = tokio::time::timeout(FATE_LIMIT, other.wait_for(|landed| *landed)).await;
+            if landed.is_err() {
+                return None;
+            }
+        }
+    }
+
+    /// The fate of a message is known.
+    fn landed(&self, key: &[u8; 32]) {
+        if let Some(flight) = lock(&self.inner.flights).remove(key) {
+            flight.send_replace(true);
+        }
     }
 
     /// Lets delivery begin with what was committed.
@@ -539,12 +669,16 @@ impl Spool {
             };
             lock(&self.inner.guards).insert(key, guarded);
         }
+        if let Some(key) = spooled.guard {
+            self.landed(&key);
+        }
     }
 
     /// The client has read our 250: the same message again is a new one.
     pub fn went_on(&self, spooled: &Spooled) {
         let Some(key) = spooled.guard else { return };
         lock(&self.inner.guards).remove(&key);
+        self.landed(&key);
         if lock(&self.inner.unread).remove(&spooled.id).is_none() {
             return;
         }
@@ -615,6 +749,62 @@ impl Spool {
         lock(&self.inner.active).contains(&seq)
     }
 
+    /// From now on this process serves: an end out of order will show.
+    pub async fn begin_service(&self) -> Result<(), StoreError> {
+        self.inner
+            .store
+            .change(|db| db.execute("UPDATE journal SET clean = 0", []).map(|_| ()))
+            .await
+    }
+
+    /// Ends the service in order: all that is young is in the database file.
+    pub async fn end_service(&self) {
+        let store = self.inner.store.clone();
+        let ended = self
+            .inner
+            .store
+            .change(|db| db.execute("UPDATE journal SET clean = 1", []).map(|_| ()))
+            .await;
+        if ended.is_ok() {
+            let _ = tokio::task::spawn_blocking(move || store.checkpoint_now()).await;
+        }
+    }
+
+    /// Counts, durably, a try at a message that may have ended an earlier process. `false`: it was
+    /// under way too often when one ended; it is held now.
+    async fn try_suspect(&self, seq: i64) -> Result<bool, StoreError> {
+        if !lock(&self.inner.suspects).contains(&seq) {
+            return Ok(true);
+        }
+        let (sender, begun) = oneshot::channel();
+        let now = Timestamp::now().as_millisecond();
+        self.inner
+            .store
+            .change(move |db| {
+                let begun: Option<u32> = db
+                    .prepare_cached(
+                        "UPDATE messages SET begun = begun + 1 WHERE seq = ?1 RETURNING begun",
+                    )?
+                    .query_row([seq], |row| row.get(0))
+                    .optional()?;
+                if begun.is_some_and(|n| n > POISON_LIMIT) {
+                    db.execute("UPDATE messages SET state = 'held', held_since = ?2, begun = 0, reason = 'Postbote ended three times while this message was being delivered: it may be why; release it to try again' WHERE seq = ?1", params![seq, now])?;
+                }
+                let _ = sender.send(begun.unwrap_or(0));
+                Ok(())
+            })
+            .await?;
+        let good = begun.await.unwrap_or(0) <= POISON_LIMIT;
+        if !good {
+            tracing::error!(
+                event = "poison",
+                seq = seq,
+                "a message was under way whenever Postbote ended; it is held: see `postbote queue list --state held`"
+            );
+        }
+        Ok(good)
+    }
+
     /// The sole right to deliver a message; `None` if it is gone, held, or already claimed.
     pub async fn claim(&self, seq: i64) -> Result<Option<Claim>, StoreError> {
         if !lock(&self.inner.active).insert(seq) {
@@ -623,13 +813,24 @@ impl Spool {
         let release = || {
             lock(&self.inner.active).remove(&seq);
         };
+        match self.try_suspect(seq).await {
+            Ok(true) => {}
+            Ok(false) => {
+                release();
+                return Ok(None);
+            }
+            Err(error) => {
+                release();
+                return Err(error);
+            }
+        }
         let remembered = lock(&self.inner.memory)
             .remove(seq)
             .or_else(|| self.inner.store.journal().young(|young| young.find(seq)));
         let stored = match remembered {
             Some(stored) => Some(stored),
             None => {
-                let bodies = self.inner.bodies.clone();
+                let bodies = self.inner.bodies.directory().to_owned();
                 match self
                     .inner
                     .store
@@ -713,10 +914,19 @@ impl Spool {
         if leaves {
             self.subtract(stored.size);
         }
-        if let (true, Content::File { path, .. }) = (done, &stored.content) {
-            let _ = std::fs::remove_file(path);
+        if done {
+            self.free(&stored.content);
         }
         claim.settled = true;
+        if lock(&self.inner.suspects).remove(&stored.seq) && !done {
+            // It was not why.
+            let seq = stored.seq;
+            self.inner.store.change_later(move |db| {
+                db.prepare_cached("UPDATE messages SET begun = 0 WHERE seq = ?1")?
+                    .execute([seq])
+                    .map(|_| ())
+            });
+        }
         Ok(())
     }
 
@@ -744,12 +954,6 @@ impl Spool {
             )
             .await
             .unwrap_or_else(|_| Err(stopped()))
-    }
-
-    /// Brings all that is young into the database, for whoever reads it after us.
-    pub async fn flush(&self) {
-        let store = self.inner.store.clone();
-        let _ = tokio::task::spawn_blocking(move || store.fold_now()).await;
     }
 
     /// The health of all lanes, as they were saved.
@@ -825,7 +1029,7 @@ impl Spool {
         if let Some(stored) = young {
             return Ok(Some(Stored::clone(&stored)));
         }
-        let bodies = self.inner.bodies.clone();
+        let bodies = self.inner.bodies.directory().to_owned();
         self.inner
             .store
             .read(move |db| load(db, seq, &bodies))
@@ -841,20 +1045,20 @@ impl Spool {
             .store
             .change(move |db| {
                 db.execute("DELETE FROM history WHERE settled < ?1", [before])?;
-                let old: Vec<(i64, String, bool)> = db
-                    .prepare("SELECT seq, id, file FROM messages WHERE state = 'failed' AND coalesce(next, accepted) < ?1 LIMIT 1000")?
-                    .query_map([before], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+                let old: Vec<(i64, Option<String>)> = db
+                    .prepare("SELECT seq, body FROM messages WHERE state = 'failed' AND coalesce(next, accepted) < ?1 LIMIT 1000")?
+                    .query_map([before], |row| Ok((row.get(0)?, row.get(1)?)))?
                     .collect::<Result<_, _>>()?;
-                for (seq, ..) in &old {
+                for (seq, _) in &old {
                     rows::delete(db, *seq)?;
                 }
-                let _ = sender.send(old.into_iter().map(|(_, id, file)| (id, file)).collect::<Vec<_>>());
+                let _ = sender.send(old);
                 Ok(())
             })
             .await?;
-        for (id, file) in removed.await.unwrap_or_default() {
-            if file {
-                let _ = std::fs::remove_file(self.inner.bodies.join(id));
+        for (_, body) in removed.await.unwrap_or_default() {
+            if let Some(name) = body {
+                self.inner.bodies.free(&name);
             }
         }
         let now = Instant::now();
@@ -870,7 +1074,8 @@ fn stopped() -> StoreError {
     StoreError::Failed("the journal has stopped".to_owned())
 }
 
-fn io_error(error: &std::io::Error) -> StoreError {
+/// What an error of the file system means for a message.
+pub fn io_error(error: &std::io::Error) -> StoreError {
     match error.kind() {
         std::io::ErrorKind::StorageFull
         | std::io::ErrorKind::QuotaExceeded

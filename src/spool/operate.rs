@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::rows::{self, COLUMNS, from_row};
-use super::{Hint, Kind, Spool, State, StoreError, Stored, Waiting, lock};
+use super::{Hint, Kind, Settlement, Spool, State, StoreError, Stored, Waiting, lock};
 use crate::message::{Envelope, MessageId, TenantId};
 
 /// Which messages are meant.
@@ -88,7 +88,7 @@ impl Spool {
     }
 
     fn select(&self, filter: &Filter, by_row_state: bool) -> Result<Vec<Stored>, StoreError> {
-        let bodies = self.inner.bodies.clone();
+        let bodies = self.inner.bodies.directory().to_owned();
         self.inner.store.read_now(|db| {
             let mut sql = format!("SELECT {COLUMNS} FROM messages WHERE 1");
             let mut values: Vec<String> = Vec::new();
@@ -263,25 +263,19 @@ impl Spool {
                 .await
             }
             Action::Remove => {
-                let (id, tenant, kind) = (stored.id.to_string(), stored.tenant.to_string(), stored.kind.code());
-                let (size, accepted, attempts) = (i64::try_from(stored.size).unwrap_or(i64::MAX), stored.accepted.as_millisecond(), stored.attempts);
-                let (envelope, recipients) = (serde_json::to_string(&stored.envelope).unwrap_or_default(), serde_json::to_string(&stored.recipients).unwrap_or_default());
+                let mut history = rows::history(stored, &Settlement::removed(stored), None)
+                    .map_err(|e| StoreError::of(&e))?;
+                history.state = "removed".to_owned();
                 let result = self
                     .update(move |db| {
-                        db.execute(
-                            "INSERT OR REPLACE INTO history (id, tenant, kind, state, size, accepted, settled, attempts, reason, envelope, recipients) VALUES (?1, ?2, ?3, 'removed', ?4, ?5, ?6, ?7, 'removed by a person', ?8, ?9)",
-                            params![id, tenant, kind, size, accepted, now, attempts, envelope, recipients],
-                        )?;
-                        db.execute("DELETE FROM bodies WHERE seq = ?1", [seq])?;
-                        db.execute("DELETE FROM messages WHERE seq = ?1", [seq])
+                        rows::insert_history(db, &history)?;
+                        rows::delete(db, seq).map(|()| 1)
                     })
                     .await?;
                 if stored.state != State::Failed {
                     self.subtract(stored.size);
                 }
-                if let crate::message::Content::File { path, .. } = &stored.content {
-                    let _ = std::fs::remove_file(path);
-                }
+                self.free(&stored.content);
                 Ok(result)
             }
             Action::Bounce if stored.envelope.mail_from.is_none() => Ok(Err("it has no return path: nobody could be told; remove it instead")),

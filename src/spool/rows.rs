@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use aws_lc_rs::digest;
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension as _, Row, params};
 
@@ -29,7 +30,9 @@ pub(super) fn insert(
     guard: Option<&[u8; 32]>,
 ) -> rusqlite::Result<()> {
     let inline = stored.memory();
-    db.prepare_cached("INSERT INTO messages (seq, id, tenant, kind, state, size, sha256, file, accepted, reason, guard, envelope, origin, recipients, held_since) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)")?.execute(params![
+    let (envelope, origin) = (json(&stored.envelope)?, json(&stored.origin)?);
+    let seal = seal(stored, &envelope, &origin);
+    db.prepare_cached("INSERT INTO messages (seq, id, tenant, kind, state, size, sha256, body, accepted, reason, guard, envelope, origin, recipients, held_since, seal) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)")?.execute(params![
         stored.seq,
         stored.id.as_str(),
         stored.tenant.as_str(),
@@ -37,20 +40,42 @@ pub(super) fn insert(
         stored.state.word(),
         i64::try_from(stored.size).unwrap_or(i64::MAX),
         &stored.sha256[..],
-        inline.is_none(),
+        stored.content.file_name(),
         stored.accepted.as_millisecond(),
         stored.reason,
         guard.map(|g| &g[..]),
-        json(&stored.envelope)?,
-        json(&stored.origin)?,
+        envelope,
+        origin,
         json(&stored.recipients)?,
         (stored.state == State::Held).then(|| stored.accepted.as_millisecond()),
+        &seal[..],
     ])?;
     if let Some(bytes) = inline {
         db.prepare_cached("INSERT INTO bodies (seq, content) VALUES (?1, ?2)")?
             .execute(params![stored.seq, &bytes[..]])?;
     }
     Ok(())
+}
+
+/// A checksum over what decides whose a message is and where it goes: a damaged page must not send
+/// mail to somebody else.
+fn seal(stored: &Stored, envelope: &str, origin: &str) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in [
+        stored.id.as_str().as_bytes(),
+        stored.tenant.as_str().as_bytes(),
+        &[stored.kind.code() as u8],
+        &stored.sha256,
+        &stored.size.to_be_bytes(),
+        envelope.as_bytes(),
+        origin.as_bytes(),
+    ] {
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part);
+    }
+    let mut out = [0; 32];
+    out.copy_from_slice(context.finish().as_ref());
+    out
 }
 
 pub(super) fn owe(db: &rusqlite::Connection, owed: &Owed) -> rusqlite::Result<()> {
@@ -102,6 +127,7 @@ pub(super) fn history(
         id: stored.id.to_string(),
         tenant: stored.tenant.to_string(),
         kind: stored.kind.code(),
+        state: s.state.word().to_owned(),
         size: stored.size,
         accepted: stored.accepted.as_millisecond(),
         settled: Timestamp::now().as_millisecond(),
@@ -120,7 +146,7 @@ pub(super) fn insert_history(db: &rusqlite::Connection, h: &History) -> rusqlite
             h.id,
             h.tenant,
             h.kind,
-            State::Done.word(),
+            h.state,
             i64::try_from(h.size).unwrap_or(i64::MAX),
             h.accepted,
             h.settled,
@@ -144,7 +170,13 @@ pub(super) fn delete(db: &rusqlite::Connection, seq: i64) -> rusqlite::Result<()
     Ok(())
 }
 
-pub(super) const COLUMNS: &str = "seq, id, tenant, kind, state, size, sha256, file, accepted, next, attempts, reason, uncertain, excluded, warned, envelope, origin, recipients";
+pub(super) const COLUMNS: &str = "seq, id, tenant, kind, state, size, sha256, body, accepted, next, attempts, reason, uncertain, excluded, warned, envelope, origin, recipients, seal";
+
+/// The name of a body file, if it is one and no path to somewhere else.
+pub(super) fn plain_name(name: &str) -> Option<&str> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+    (!name.is_empty() && name.bytes().all(plain)).then_some(name)
+}
 
 pub(super) fn from_row(row: &Row<'_>, bodies: &Path) -> rusqlite::Result<Stored> {
     let id: String = row.get(1)?;
@@ -156,15 +188,16 @@ pub(super) fn from_row(row: &Row<'_>, bodies: &Path) -> rusqlite::Result<Stored>
         )
     };
     let size: i64 = row.get(5)?;
-    let content = if row.get(7)? {
-        Content::File {
-            path: bodies.join(&id),
+    let content = match row.get::<_, Option<String>>(7)? {
+        Some(name) => Content::File {
+            path: bodies.join(plain_name(&name).ok_or_else(|| bad("body"))?),
             size: size.unsigned_abs(),
-        }
-    } else {
-        Content::Memory(bytes::Bytes::new())
+        },
+        None => Content::Memory(bytes::Bytes::new()),
     };
-    Ok(Stored {
+    let (envelope, origin): (String, String) = (row.get(15)?, row.get(16)?);
+    let sealed: Option<Vec<u8>> = row.get(18)?;
+    let mut stored = Stored {
         seq: row.get(0)?,
         id: MessageId::parse(&id).ok_or_else(|| bad("id"))?,
         tenant: TenantId::parse(&row.get::<_, String>(2)?).ok_or_else(|| bad("tenant"))?,
@@ -183,10 +216,14 @@ pub(super) fn from_row(row: &Row<'_>, bodies: &Path) -> rusqlite::Result<Stored>
         uncertain: row.get(12)?,
         excluded_ms: row.get(13)?,
         warned: row.get(14)?,
-        envelope: from_json(&row.get::<_, String>(15)?)?,
-        origin: from_json(&row.get::<_, String>(16)?)?,
+        envelope: from_json(&envelope)?,
+        origin: from_json(&origin)?,
         recipients: from_json(&row.get::<_, String>(17)?)?,
-    })
+        is_sealed: true,
+    };
+    // Rows of the first layout have no seal.
+    stored.is_sealed = sealed.is_none_or(|known| known == seal(&stored, &envelope, &origin));
+    Ok(stored)
 }
 
 /// Loads a message with its inline content. A damaged content is an error, never mail.

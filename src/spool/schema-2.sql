@@ -1,4 +1,10 @@
--- From layout 1 to 2: the history is kept by number, the journal is new.
+-- From layout 1 to 2: the history is kept by number, body files have names of their own, the
+-- journal is new.
+ALTER TABLE messages ADD COLUMN body TEXT;
+UPDATE messages SET body = id WHERE file = 1;
+ALTER TABLE messages DROP COLUMN file;
+ALTER TABLE messages ADD COLUMN seal BLOB;
+ALTER TABLE messages ADD COLUMN begun INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE history RENAME TO history_1;
 DROP INDEX history_settled;
 CREATE TABLE history (
@@ -20,6 +26,6 @@ CREATE TABLE history (
 INSERT INTO history SELECT -row_number() OVER (ORDER BY settled DESC), id, tenant, kind, state, size, accepted, settled, attempts, reason, guard, envelope, recipients FROM history_1;
 DROP TABLE history_1;
 CREATE INDEX history_settled ON history (settled);
-CREATE TABLE journal (folded INTEGER NOT NULL) STRICT;
-INSERT INTO journal VALUES (0);
+CREATE TABLE journal (folded INTEGER NOT NULL, clean INTEGER NOT NULL) STRICT;
+INSERT INTO journal VALUES (0, 1);
 PRAGMA user_version = 2;

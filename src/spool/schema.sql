@@ -8,7 +8,7 @@ CREATE TABLE messages (
     state      TEXT NOT NULL,                -- queued deferred suspended uncertain held failed
     size       INTEGER NOT NULL,
     sha256     BLOB NOT NULL,                -- of the original
-    file       INTEGER NOT NULL,             -- 1: the original is the file bodies/ID, 0: in table bodies
+    body       TEXT,                         -- the file in bodies/ that holds the original, NULL: in table bodies
     accepted   INTEGER NOT NULL,
     next       INTEGER,
     attempts   INTEGER NOT NULL DEFAULT 0,
@@ -20,7 +20,9 @@ CREATE TABLE messages (
     guard      BLOB,                         -- set until the client went on after our 250
     envelope   TEXT NOT NULL,
     origin     TEXT NOT NULL,
-    recipients TEXT NOT NULL                 -- states, in the order of the envelope
+    recipients TEXT NOT NULL,                -- states, in the order of the envelope
+    seal       BLOB,                         -- SHA-256 over what decides where it goes
+    begun      INTEGER NOT NULL DEFAULT 0    -- tries that ended with the end of the process
 ) STRICT;
 CREATE INDEX messages_tenant ON messages (tenant, seq);
 CREATE TABLE bodies (seq INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
@@ -43,6 +45,6 @@ CREATE INDEX history_settled ON history (settled);
 CREATE TABLE lanes (route TEXT PRIMARY KEY, health TEXT NOT NULL) STRICT;
 CREATE TABLE owed (seq INTEGER PRIMARY KEY, tenant TEXT NOT NULL, return_path TEXT NOT NULL, created INTEGER NOT NULL, notice TEXT NOT NULL) STRICT;
 -- The files journal-a and journal-b hold what is younger: everything up to this number is here.
-CREATE TABLE journal (folded INTEGER NOT NULL) STRICT;
-INSERT INTO journal VALUES (0);
+CREATE TABLE journal (folded INTEGER NOT NULL, clean INTEGER NOT NULL) STRICT; -- clean: stopped in order
+INSERT INTO journal VALUES (0, 1);
 PRAGMA user_version = 2;

@@ -1,6 +1,7 @@
 //! The embedded store: SQLite with one writer thread, behind the journal. Whatever waits is
 //! committed together, and before it what is young: so a change finds the rows it is about.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,6 +62,8 @@ enum Job {
     },
     /// There is something young: see when it is due.
     Look,
+    /// Everything into the database file.
+    Checkpoint(mpsc::SyncSender<Result<(), StoreError>>),
 }
 
 enum Answer {
@@ -132,7 +135,12 @@ impl Store {
             }
         }));
         let wal = path.with_extension("sqlite-wal");
+        let inode = std::fs::metadata(&path)
+            .map(|m| (m.dev(), m.ino()))
+            .map_err(bad)?;
         let writer = Writer {
+            path: path.clone(),
+            inode,
             connection: writer,
             journal: journal.clone(),
             failed: Arc::clone(&failed),
@@ -192,6 +200,15 @@ impl Store {
         }
         let (answer, done) = mpsc::sync_channel(1);
         self.order(Box::new(|_| Ok(())), Some(Answer::Blocking(answer)))?;
+        done.recv().map_err(|_| stopped())?
+    }
+
+    /// Brings everything into the database file itself, on this thread.
+    pub fn checkpoint_now(&self) -> Result<(), StoreError> {
+        let (answer, done) = mpsc::sync_channel(1);
+        self.jobs
+            .send(Job::Checkpoint(answer))
+            .map_err(|_| stopped())?;
         done.recv().map_err(|_| stopped())?
     }
 
@@ -289,6 +306,8 @@ fn open_writer(path: &Path) -> Result<Connection, StoreError> {
 }
 
 struct Writer {
+    path: PathBuf,
+    inode: (u64, u64),
     connection: Connection,
     journal: Journal,
     failed: Arc<AtomicBool>,
@@ -298,6 +317,7 @@ struct Writer {
 impl Writer {
     fn run(self, queue: &mpsc::Receiver<Job>) {
         let mut batch: Vec<(Change, Option<Answer>)> = Vec::with_capacity(BATCH_LIMIT);
+        let mut checkpointed = Vec::new();
         loop {
             let first = match self.journal.young(|young| young.due()) {
                 None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -305,10 +325,14 @@ impl Writer {
             };
             let ended = matches!(first, Err(RecvTimeoutError::Disconnected));
             let due = matches!(first, Err(RecvTimeoutError::Timeout)) || ended;
-            let gather = |job, batch: &mut Vec<_>| {
-                if let Job::Change { change, answer } = job {
-                    batch.push((change, answer));
+            let mut checkpoint = false;
+            let mut gather = |job, batch: &mut Vec<_>| match job {
+                Job::Change { change, answer } => batch.push((change, answer)),
+                Job::Checkpoint(answer) => {
+                    checkpoint = true;
+                    checkpointed.push(answer);
                 }
+                Job::Look => {}
             };
             if let Ok(job) = first {
                 gather(job, &mut batch);
@@ -318,11 +342,18 @@ impl Writer {
                     gather(job, &mut batch);
                 }
             }
-            if !batch.is_empty() || due {
+            if !batch.is_empty() || due || checkpoint {
                 self.commit(&mut batch);
-                if std::fs::metadata(&self.wal).is_ok_and(|m| m.len() > CHECKPOINT_BYTES) {
+                let wanted = self.journal.young(|young| young.is_waited_for());
+                if wanted
+                    || checkpoint
+                    || std::fs::metadata(&self.wal).is_ok_and(|m| m.len() > CHECKPOINT_BYTES)
+                {
                     self.checkpoint();
                 }
+            }
+            for answer in checkpointed.drain(..) {
+                let _ = answer.send(Ok(()));
             }
             if ended {
                 self.checkpoint();
@@ -386,10 +417,31 @@ impl Writer {
     }
 
     fn checkpoint(&self) {
-        // PASSIVE never waits for readers; what it leaves, the next one takes.
-        let _ = self
+        if self.is_gone() {
+            self.failed.store(true, Ordering::Release);
+            tracing::error!(
+                event = "spool-failed",
+                "the database of the spool was taken away; Postbote takes no more mail and must be restarted"
+            );
+            return;
+        }
+        // The writer is this thread: nothing is added meanwhile. PASSIVE never waits for readers;
+        // what it leaves, the next one takes.
+        let number = self.journal.young(|young| young.folded());
+        let all = self
             .connection
-            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+                Ok(row.get::<_, i64>(1)? == row.get::<_, i64>(2)?)
+            });
+        if let Ok(true) = all {
+            self.journal.young(|young| young.checkpointed(number));
+            self.journal.folded();
+        }
+    }
+
+    /// Whether the file that we write is still the one of that name.
+    fn is_gone(&self) -> bool {
+        !std::fs::metadata(&self.path).is_ok_and(|m| (m.dev(), m.ino()) == self.inode)
     }
 }
 

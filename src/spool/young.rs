@@ -52,6 +52,7 @@ pub(super) struct History {
     pub id: String,
     pub tenant: String,
     pub kind: i64,
+    pub state: String,
     pub size: u64,
     pub accepted: i64,
     pub settled: i64,
@@ -74,7 +75,7 @@ struct Description<'a> {
     state: &'a str,
     accepted: i64,
     reason: &'a str,
-    file: bool,
+    body: Option<&'a str>,
     size: u64,
     sha256: [u8; 32],
     guard: Option<[u8; 32]>,
@@ -91,7 +92,7 @@ struct OwnedDescription {
     state: String,
     accepted: i64,
     reason: String,
-    file: bool,
+    body: Option<String>,
     size: u64,
     sha256: [u8; 32],
     guard: Option<[u8; 32]>,
@@ -115,7 +116,7 @@ pub(super) fn describe(stored: &Stored, guard: Option<[u8; 32]>) -> serde_json::
         state: stored.state.word(),
         accepted: stored.accepted.as_millisecond(),
         reason: &stored.reason,
-        file: stored.memory().is_none(),
+        body: stored.content.file_name(),
         size: stored.size,
         sha256: stored.sha256,
         guard,
@@ -131,13 +132,12 @@ pub(super) fn describe_read(seq: i64) -> Vec<u8> {
 
 fn understand(record: &Record, bodies: &Path) -> Option<(Stored, Option<[u8; 32]>)> {
     let d: OwnedDescription = serde_json::from_slice(&record.meta).ok()?;
-    let content = if d.file {
-        Content::File {
-            path: bodies.join(&d.id),
+    let content = match d.body {
+        Some(name) => Content::File {
+            path: bodies.join(rows::plain_name(&name)?),
             size: d.size,
-        }
-    } else {
-        Content::Memory(record.body.clone().into())
+        },
+        None => Content::Memory(record.body.clone().into()),
     };
     let stored = Stored {
         seq: d.seq,
@@ -158,6 +158,7 @@ fn understand(record: &Record, bodies: &Path) -> Option<(Stored, Option<[u8; 32]
         uncertain: None,
         excluded_ms: 0,
         warned: false,
+        is_sealed: true,
     };
     Some((stored, d.guard))
 }
@@ -179,6 +180,8 @@ pub(super) struct Young {
     told: (bool, bool),
     /// Everything up to this number is in the store.
     folded: u64,
+    /// … and past the store's own write-ahead log.
+    safe: u64,
     /// Everything up to this number is written.
     written: u64,
     /// Up to this number the store is being written right now.
@@ -197,6 +200,7 @@ impl Young {
             hurry: false,
             told: (false, false),
             folded,
+            safe: folded,
             written,
             folding: folded,
         }
@@ -312,7 +316,12 @@ impl Young {
 
     /// When the store should take over; `None`: there is nothing.
     pub fn due(&self) -> Option<Instant> {
-        let since = self.since?;
+        let since = match self.since {
+            Some(since) => since,
+            // Nothing is young, but the journal wants its place back.
+            None if self.hurry => Instant::now(),
+            None => return None,
+        };
         let at = if self.is_full() {
             since
         } else {
@@ -329,6 +338,22 @@ impl Young {
     /// The number up to which the store has everything.
     pub fn folded(&self) -> u64 {
         self.folded
+    }
+
+    /// The number up to which the journal is not needed any more.
+    pub fn safe(&self) -> u64 {
+        self.safe
+    }
+
+    /// The store's write-ahead log is folded into its database up to this number.
+    pub fn checkpointed(&mut self, number: u64) {
+        self.safe = self.safe.max(number);
+        self.hurry = false;
+    }
+
+    /// Whether the journal waits for the store.
+    pub fn is_waited_for(&self) -> bool {
+        self.hurry
     }
 
     /// Begins to hand over: everything that is written.
@@ -366,7 +391,6 @@ impl Young {
 
     /// Ends it: what was handed over is no longer young, or nothing has happened.
     pub fn end(&mut self, fold: &Fold, right: bool) {
-        self.hurry = false;
         if !right {
             // Rows that are not there are simply not found when they are to go.
             self.folding = self.folded;

@@ -123,7 +123,8 @@ pub fn begin(
     if mail.size.is_some_and(|size| size > limit) {
         return Err(Refusal::TooBig(limit));
     }
-    if spool.reserve(mail.size.unwrap_or(1)).is_none() {
+    let size = mail.size.unwrap_or(1);
+    if !spool.room().grow_to(size) || !spool.disk_has_room(size) {
         return Err(Refusal::SpoolFull);
     }
     Ok(Begun {

@@ -6,9 +6,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use argon2::password_hash::PasswordVerifier as _;
 use argon2::password_hash::phc::PasswordHash;
-use argon2::{Argon2, Params};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use aws_lc_rs::hmac;
 use tokio::sync::Semaphore;
 
@@ -29,8 +28,9 @@ const WINDOW: Duration = Duration::from_secs(60);
 const REMEMBERED: Duration = Duration::from_secs(3600);
 /// Most remembered logins and watched sources.
 const TABLE_LIMIT: usize = 20_000;
-/// A hash of nothing that anybody knows, to spend the same time on unknown logins.
-const DUMMY: &str = "$argon2id$v=19$m=19456,t=2,p=1$cG9zdGJvdGVkdW1teXNhbHQ$4l0Yb0zWn0jYfUqYk1m3Yw2nC4c0m2dKcQm8Xz3m2bE";
+/// Blocks (KiB) that are asked for at least. glibc takes so much straight from the kernel and gives
+/// it straight back; less would stay with the process. What is not used is never touched.
+const BLOCKS_LEAST: usize = 33 * 1024;
 
 /// The outcome of a login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +51,46 @@ pub struct Authenticator {
     key: hmac::Key,
     verified: Mutex<HashMap<String, (Vec<u8>, Instant)>>,
     failures: Mutex<HashMap<IpAddr, Vec<Instant>>>,
+    /// The dearest hash that was seen: unknown logins cost as much.
+    dearest: Mutex<Cost>,
+}
+
+/// What an Argon2 hash costs: KiB times passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Cost {
+    memory: u32,
+    passes: u32,
+}
+
+impl Cost {
+    const DEFAULT: Self = Self {
+        memory: Params::DEFAULT_M_COST,
+        passes: Params::DEFAULT_T_COST,
+    };
+
+    fn of(hash: &str) -> Option<Self> {
+        let parsed = PasswordHash::new(hash).ok()?;
+        let params = Params::try_from(&parsed).ok()?;
+        Some(Self {
+            memory: params.m_cost(),
+            passes: params.t_cost(),
+        })
+    }
+
+    fn work(self) -> u64 {
+        u64::from(self.memory) * u64::from(self.passes)
+    }
+
+    /// What is missing to another cost, as a computation of its own; `None`: hardly anything.
+    fn missing_to(self, other: Self) -> Option<Self> {
+        let missing = other.work().saturating_sub(self.work());
+        (missing * 10 > other.work()).then(|| Self {
+            memory: u32::try_from(missing / u64::from(other.passes.max(1)))
+                .unwrap_or(u32::MAX)
+                .max(Params::MIN_M_COST),
+            passes: other.passes,
+        })
+    }
 }
 
 impl Authenticator {
@@ -66,6 +106,7 @@ impl Authenticator {
             key: hmac::Key::new(hmac::HMAC_SHA256, &key),
             verified: Mutex::default(),
             failures: Mutex::default(),
+            dearest: Mutex::new(Cost::DEFAULT),
         }
     }
 
@@ -78,6 +119,28 @@ impl Authenticator {
                 None
             }
         }
+    }
+
+    /// A mark of a login's present secret: another one after it was changed, worthless outside
+    /// this process. `None`: there is no such login or secret.
+    pub fn mark(&self, directory: &Directory, login: &str) -> Option<Vec<u8>> {
+        let (_, user) = directory.login(login)?;
+        let secret = self.stored(user)?;
+        Some(
+            hmac::sign(&self.key, secret.expose().as_bytes())
+                .as_ref()
+                .to_vec(),
+        )
+    }
+
+    fn dearest(&self, directory: &Directory) -> Cost {
+        let mut dearest = self.dearest.lock().unwrap_or_else(PoisonError::into_inner);
+        for hash in directory.plain_hashes() {
+            if let Some(cost) = Cost::of(hash).filter(|c| c.work() > dearest.work()) {
+                *dearest = cost;
+            }
+        }
+        *dearest
     }
 
     /// The password of a login where a challenge mechanism needs it itself.
@@ -135,28 +198,55 @@ impl Authenticator {
         if self.is_throttled(source) {
             return Verdict::Busy;
         }
-        let right = match stored {
-            Some(secret) if secret.expose().starts_with("$argon2") => {
-                match self.argon2(secret.expose().to_owned(), credentials).await {
+        let hash = stored
+            .as_ref()
+            .map(Secret::expose)
+            .filter(|text| text.starts_with("$argon2"));
+        let own = match hash {
+            Some(hash) if !is_usable_hash(hash) => {
+                tracing::error!(event = "login-hash-unusable", login = %crate::observe::log::brief(&credentials.login), "the stored hash is malformed or asks for too much memory or time; make a new one");
+                None
+            }
+            Some(hash) => Some((hash.to_owned(), Cost::of(hash).unwrap_or(Cost::DEFAULT))),
+            None => None,
+        };
+        if let Some((_, cost)) = &own {
+            let mut dearest = self.dearest.lock().unwrap_or_else(PoisonError::into_inner);
+            if cost.work() > dearest.work() {
+                *dearest = *cost;
+            }
+        }
+        let mut spent = Cost {
+            memory: 0,
+            passes: 0,
+        };
+        let right = match (own, &stored) {
+            (Some((hash, cost)), _) => {
+                spent = cost;
+                let password = credentials.password.clone();
+                match self
+                    .compute(move || verify_hash(&hash, password.as_bytes()))
+                    .await
+                {
                     Some(right) => right,
                     None => return Verdict::Busy,
                 }
             }
-            Some(secret)
-                if sasl::constant_time_eq(
-                    secret.expose().as_bytes(),
-                    credentials.password.as_bytes(),
-                ) =>
-            {
-                true
+            (None, Some(secret)) if hash.is_none() => {
+                sasl::constant_time_eq(secret.expose().as_bytes(), credentials.password.as_bytes())
             }
-            Some(_) | None => {
-                if self.argon2(DUMMY.to_owned(), credentials).await.is_none() {
-                    return Verdict::Busy;
-                }
-                false
-            }
+            (None, _) => false,
         };
+        // A wrong try costs the same whether or not there is such a login, and whatever its hash.
+        if !right && let Some(missing) = spent.missing_to(self.dearest(directory)) {
+            let password = credentials.password.clone();
+            let wasted = self.compute(move || {
+                derive(missing, b"nobody's salt...", password.as_bytes(), 32).is_some()
+            });
+            if wasted.await.is_none() {
+                return Verdict::Busy;
+            }
+        }
         if !right {
             self.failed(source);
             return Verdict::Wrong;
@@ -188,7 +278,8 @@ impl Authenticator {
         context.sign().as_ref().to_vec()
     }
 
-    async fn argon2(&self, hash: String, credentials: &Credentials) -> Option<bool> {
+    /// Computes on a thread of its own, few at once; `None`: too many wait already.
+    async fn compute(&self, work: impl FnOnce() -> bool + Send + 'static) -> Option<bool> {
         use std::sync::atomic::Ordering;
         if self.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_LIMIT {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -197,18 +288,64 @@ impl Authenticator {
         let permit = Arc::clone(&self.workers).acquire_owned().await;
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         let _permit = permit.ok()?;
-        let password = credentials.password.clone();
-        tokio::task::spawn_blocking(move || verify_hash(&hash, password.as_bytes()))
-            .await
-            .ok()
+        tokio::task::spawn_blocking(work).await.ok()
     }
 }
 
 fn verify_hash(hash: &str, password: &[u8]) -> bool {
-    match PasswordHash::new(hash) {
-        Ok(parsed) => Argon2::default().verify_password(password, &parsed).is_ok(),
-        Err(_) => false,
-    }
+    let Ok(parsed) = PasswordHash::new(hash) else {
+        return false;
+    };
+    let (Ok(params), Some(salt), Some(known)) =
+        (Params::try_from(&parsed), &parsed.salt, &parsed.hash)
+    else {
+        return false;
+    };
+    let algorithm = Algorithm::try_from(parsed.algorithm.as_str());
+    let version = parsed
+        .version
+        .map_or(Ok(Version::default()), Version::try_from);
+    let (Ok(algorithm), Ok(version)) = (algorithm, version) else {
+        return false;
+    };
+    hash_into(
+        algorithm,
+        version,
+        params,
+        salt.as_ref(),
+        password,
+        known.len(),
+    )
+    .is_some_and(|out| sasl::constant_time_eq(&out, known.as_bytes()))
+}
+
+fn derive(cost: Cost, salt: &[u8], password: &[u8], length: usize) -> Option<Vec<u8>> {
+    let params = Params::new(cost.memory, cost.passes, 1, None).ok()?;
+    hash_into(
+        Algorithm::Argon2id,
+        Version::V0x13,
+        params,
+        salt,
+        password,
+        length,
+    )
+}
+
+fn hash_into(
+    algorithm: Algorithm,
+    version: Version,
+    params: Params,
+    salt: &[u8],
+    password: &[u8],
+    length: usize,
+) -> Option<Vec<u8>> {
+    let mut blocks = Vec::with_capacity(params.block_count().max(BLOCKS_LEAST));
+    blocks.resize(params.block_count(), Block::new());
+    let mut out = vec![0; length];
+    Argon2::new(algorithm, version, params)
+        .hash_password_into_with_memory(password, salt, &mut out, &mut blocks[..])
+        .ok()
+        .map(|()| out)
 }
 
 /// Whether a configured hash can be checked at a bearable cost.
@@ -226,13 +363,46 @@ pub fn is_usable_hash(hash: &str) -> bool {
 mod tests {
     use super::*;
 
+    /// Of the password `tanstaaf`, by another program (argon2-cffi).
+    const KNOWN: &str = "$argon2id$v=19$m=8192,t=2,p=1$c2FsdHNhbHRzYWx0$";
+
     #[test]
-    fn the_dummy_costs_what_a_real_hash_does() {
-        assert!(is_usable_hash(DUMMY));
-        assert!(!verify_hash(DUMMY, b"anything"));
+    fn hashes() {
+        let cost = Cost {
+            memory: 8192,
+            passes: 2,
+        };
+        let out = derive(cost, b"saltsaltsalt", b"tanstaaf", 32).expect("hash");
+        use base64::Engine as _;
+        let hash = format!(
+            "{KNOWN}{}",
+            base64::engine::general_purpose::STANDARD_NO_PAD.encode(out)
+        );
+        assert!(verify_hash(&hash, b"tanstaaf"));
+        assert!(!verify_hash(&hash, b"tanstaag"));
+        assert!(is_usable_hash(&hash));
+        assert_eq!(Cost::of(&hash), Some(cost));
         assert!(!is_usable_hash(
             "$argon2id$v=19$m=4194304,t=2,p=1$c2FsdHNhbHRzYWx0$4l0Yb0zWn0jYfUqYk1m3Yw2nC4c0m2dKcQm8Xz3m2bE"
         ));
         assert!(!is_usable_hash("$argon2id$nonsense"));
+        assert!(!verify_hash("$argon2id$nonsense", b""));
+    }
+
+    #[test]
+    fn wrong_tries_cost_the_same() {
+        let dear = Cost {
+            memory: 65_536,
+            passes: 3,
+        };
+        let nothing = Cost {
+            memory: 0,
+            passes: 0,
+        };
+        for spent in [nothing, Cost::DEFAULT, dear] {
+            let missing = spent.missing_to(dear).map_or(0, Cost::work);
+            let total = (spent.work() + missing) as f64 / dear.work() as f64;
+            assert!((0.9..1.1).contains(&total), "{spent:?}: {total}");
+        }
     }
 }

@@ -48,6 +48,8 @@ pub struct Services {
     pub instance: String,
     /// We are going down.
     pub stop: CancellationToken,
+    /// … and wait no longer for what is still coming in.
+    pub abandon: CancellationToken,
 }
 
 /// A byte stream to an application.
@@ -82,6 +84,10 @@ pub struct Connection<S> {
     lf_only: bool,
     /// The last accepted message, until the client goes on.
     last: Option<Answered>,
+    /// The settings under which the login's secret was last looked at, and its mark.
+    checked: Option<(Arc<Now>, Option<Vec<u8>>)>,
+    /// When the line that is coming in began.
+    line_began: Option<Instant>,
 }
 
 enum Input {
@@ -114,6 +120,8 @@ impl<S: Stream> Connection<S> {
             skipped: 0,
             lf_only: true,
             last: None,
+            checked: None,
+            line_began: None,
         }
     }
 
@@ -155,6 +163,7 @@ impl<S: Stream> Connection<S> {
             };
             self.client_went_on();
             let now = self.services.now.load_full();
+            self.recheck(session, &now);
             let mut step = session.line(&line, &now, &self.services.spool);
             if let Step::Check(check) = step {
                 step = self.check(session, &now, check).await;
@@ -290,6 +299,7 @@ impl<S: Stream> Connection<S> {
                 }
                 let line = line.strip_suffix(b"\r").unwrap_or(line).to_vec();
                 self.start += end + 1;
+                self.line_began = None;
                 if std::mem::replace(&mut self.skipping, false) || line.len() > session.line_limit()
                 {
                     return Input::TooLong;
@@ -320,8 +330,16 @@ impl<S: Stream> Connection<S> {
                 Some(_) if !self.stream.is_gone() => SURELY_READ,
                 _ => IDLE,
             };
+            // A line has to be whole in time, however steadily its octets come.
+            let now = Instant::now();
+            if self.start == self.buffer.len() && !self.skipping {
+                self.line_began = None;
+            } else {
+                self.line_began.get_or_insert(now);
+            }
+            let deadline = (now + patience).min(self.line_began.unwrap_or(now) + IDLE);
             let read = tokio::select! {
-                read = timeout(patience, self.fill()) => read,
+                read = timeout_at(deadline, self.fill()) => read,
                 () = stop.cancelled() => {
                     self.settle_last(false).await;
                     return Input::Stopping;
@@ -360,7 +378,22 @@ impl<S: Stream> Connection<S> {
         self.stream.read_buf(&mut self.buffer).await
     }
 
-    async fn check(&mut self, session: &mut Session, now: &Now, check: Check) -> Step {
+    /// After a reload: whether the session's login still has the secret that it logged in with.
+    fn recheck(&mut self, session: &mut Session, now: &Arc<Now>) {
+        let Some(login) = session.login() else { return };
+        let known = match &self.checked {
+            Some((seen, _)) if Arc::ptr_eq(seen, now) => return,
+            Some((_, mark)) => Some(mark.clone()),
+            None => None,
+        };
+        let mark = self.services.auth.mark(&now.directory, login);
+        if known.is_some_and(|known| known != mark) {
+            session.revoke();
+        }
+        self.checked = Some((Arc::clone(now), mark));
+    }
+
+    async fn check(&mut self, session: &mut Session, now: &Arc<Now>, check: Check) -> Step {
         let logins = Arc::clone(&self.services.auth);
         let directory = &now.directory;
         let (login, step) = match check {
@@ -411,6 +444,8 @@ impl<S: Stream> Connection<S> {
                 (login, step)
             }
         };
+        self.checked = None;
+        self.recheck(session, now);
         if let Step::Close(reply) | Step::Reply(reply) = &step
             && reply.code >= 400
         {
@@ -435,6 +470,7 @@ impl<S: Stream> Connection<S> {
         let mut piece = Vec::with_capacity(16 * 1024);
         let mut too_big = false;
         let mut storage: Option<std::io::Error> = None;
+        let mut room = self.services.spool.room();
         let begin = Instant::now();
         let mut total = 0u64;
         while !receiver.is_done() {
@@ -442,7 +478,16 @@ impl<S: Stream> Connection<S> {
                 // Progress: any byte within five minutes, and not slower than the slowest line.
                 let deadline = (Instant::now() + IDLE)
                     .min(begin + IDLE + Duration::from_secs(total / SLOWEST));
-                match timeout_at(deadline, self.fill()).await {
+                let abandoned = self.services.abandon.clone();
+                let filled = tokio::select! {
+                    filled = timeout_at(deadline, self.fill()) => filled,
+                    () = abandoned.cancelled() => {
+                        Refusal::ShuttingDown.reply().write_to(out);
+                        self.flush(out).await;
+                        return false;
+                    }
+                };
+                match filled {
                     Err(_) => {
                         Refusal::Idle.reply().write_to(out);
                         self.flush(out).await;
@@ -456,36 +501,26 @@ impl<S: Stream> Connection<S> {
             let used = receiver.feed(&self.buffer[self.start..], &mut piece);
             self.lf_only = receiver.lf_only();
             self.start += used;
-            too_big |= content.size() + piece.len() as u64 > begun.size_limit;
-            if !too_big
-                && storage.is_none()
-                && let Err(error) = content.push(&piece)
-            {
+            let size = content.size() + piece.len() as u64;
+            too_big |= size > begun.size_limit;
+            if too_big || storage.is_some() {
+                continue; // read to its end, and kept no more
+            }
+            if !room.grow_to(size) {
+                storage = Some(std::io::ErrorKind::StorageFull.into());
+            } else if let Err(error) = content.push(&piece) {
+                tracing::error!(event = "storage-failed", tenant = %begun.tenant.id, reason = %error);
                 storage = Some(error);
             }
         }
-        if let Some(error) = storage {
-            tracing::error!(event = "storage-failed", tenant = %begun.tenant.id, reason = %error);
-            let reply = if error.kind() == std::io::ErrorKind::StorageFull {
-                Refusal::SpoolFull.reply()
-            } else {
-                reply_for::store_error(&crate::spool::StoreError::Failed(error.to_string()))
-            };
+        // What is too large for us stays so; room may be found later.
+        if let Some(error) = storage.filter(|_| !too_big) {
+            let reply = reply_for::store_error(&crate::spool::io_error(&error));
             self.count(session, now, &reply);
             reply.write_to(out);
             return self.flush(out).await;
         }
         let size = content.size();
-        // What is too large for us stays so; only room may be found later.
-        let room = if too_big {
-            None
-        } else {
-            self.services.spool.reserve(size)
-        };
-        if room.is_none() && !too_big {
-            let step = session.content_refused(&Refusal::SpoolFull);
-            return self.simple(session, step, out).await;
-        }
         let login = session.login().map(str::to_owned);
         let shown = Shown::of(&envelope, size);
         match admit::content(

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls::ServerConfig;
@@ -366,7 +366,10 @@ impl Listeners {
     /// Waits until every connection has ended, at most so long.
     pub async fn drain(&self, limit: Duration) {
         self.tasks.close();
-        let _ = timeout(limit, self.tasks.wait()).await;
+        if timeout(limit, self.tasks.wait()).await.is_err() {
+            self.services.abandon.cancel();
+            let _ = timeout(Duration::from_secs(1), self.tasks.wait()).await;
+        }
         for o in self
             .open
             .lock()
@@ -450,6 +453,7 @@ async fn accept_loop(
 ) -> Acceptor {
     let open = Arc::new(AtomicUsize::new(0));
     let mut pause = Duration::from_millis(10);
+    let (mut unsaid, mut quiet_until) = (0u64, None);
     loop {
         let accepted = tokio::select! {
             accepted = acceptor.accept() => accepted,
@@ -479,7 +483,13 @@ async fn accept_loop(
         };
         if let Some(refusal) = refusal {
             services.metrics.rejected("", refusal.reply().code);
-            tracing::info!(event = "refused", listener = %settings.name, client = %peer.map(|p| p.to_string()).unwrap_or_default(), reply = %refusal.reply());
+            if quiet_until.is_some_and(|until| Instant::now() < until) {
+                unsaid += 1;
+            } else {
+                // The first at once, then one line a second with their number.
+                tracing::info!(event = "refused", listener = %settings.name, client = %peer.map(|p| p.to_string()).unwrap_or_default(), reply = %refusal.reply(), before = unsaid);
+                (unsaid, quiet_until) = (0, Some(Instant::now() + Duration::from_secs(1)));
+            }
             if settings.tls != TlsMode::Implicit {
                 tasks.spawn(turn_away(socket, refusal.reply()));
             }

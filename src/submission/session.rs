@@ -93,6 +93,8 @@ pub struct Session {
     auth_failures: u32,
     challenges: bool,
     data_refused: bool,
+    /// The secret of its login is no longer what it logged in with.
+    revoked: bool,
 }
 
 fn is_data(line: &[u8]) -> bool {
@@ -128,6 +130,7 @@ impl Session {
             auth_failures: 0,
             challenges,
             data_refused: false,
+            revoked: false,
         }
     }
 
@@ -386,7 +389,7 @@ impl Session {
             .as_deref()
             .and_then(|login| now.directory.login(login))
             .and_then(|(_, user)| user.password.clone());
-        if self.login.is_some() && self.checked != current {
+        if self.login.is_some() && (self.revoked || self.checked != current) {
             // The password was changed, or the login removed, since.
             return Step::Close(Refusal::AuthFailed.reply());
         }
@@ -597,7 +600,13 @@ impl Session {
             .login(&login)
             .and_then(|(_, user)| user.password.clone());
         self.login = Some(login);
+        self.revoked = false;
         Step::Reply(Reply::new(235, (2, 7, 0), "Authentication successful"))
+    }
+
+    /// The secret of its login has changed: the next message is refused.
+    pub fn revoke(&mut self) {
+        self.revoked = true;
     }
 
     /// The login is wrong.

@@ -91,6 +91,17 @@ impl Directory {
         self.plain_secrets
     }
 
+    /// The hashes that stand in the configuration itself.
+    pub fn plain_hashes(&self) -> impl Iterator<Item = &str> {
+        self.logins
+            .values()
+            .filter_map(|(_, user)| match &user.password {
+                Some(SecretRef::Plain(secret)) => Some(secret.expose()),
+                _ => None,
+            })
+            .filter(|text| text.starts_with("$argon2"))
+    }
+
     /// The system relay.
     pub fn system(&self) -> Option<&Arc<System>> {
         self.system.as_ref()

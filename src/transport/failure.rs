@@ -26,6 +26,8 @@ pub struct Failure {
     pub meaning: &'static Explanation,
     /// The enhanced status for a bounce where no reply gave one.
     pub status: &'static str,
+    /// The server went silent on commands that came in one write.
+    pub pipeline_stalled: bool,
 }
 
 impl Failure {
@@ -43,6 +45,7 @@ impl Failure {
             detail: String::new(),
             meaning: &row.meaning,
             status: default_status(stage, class),
+            pipeline_stalled: false,
         }
     }
 
@@ -71,6 +74,7 @@ impl Failure {
             detail: detail.into(),
             meaning: cause.meaning(),
             status: default_status(stage, class),
+            pipeline_stalled: false,
         }
     }
 
@@ -92,6 +96,7 @@ impl Failure {
             detail: error.to_string(),
             meaning: cause.meaning(),
             status: error.status(),
+            pipeline_stalled: false,
         }
     }
 

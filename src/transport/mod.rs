@@ -33,6 +33,14 @@ pub enum KindName {
 }
 
 impl Upstream {
+    /// The server itself, the same for all who use it.
+    pub fn endpoint(&self) -> String {
+        match self {
+            Upstream::Capture(_) => "capture".to_owned(),
+            Upstream::Smtp(settings) => format!("{}:{}", settings.host, settings.port),
+        }
+    }
+
     /// Connections at once.
     pub fn concurrency(&self) -> usize {
         match self {

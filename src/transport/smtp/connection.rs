@@ -16,7 +16,7 @@ use super::{Encryption, Settings, Timeouts, auth, tls};
 use crate::explain::Cause;
 use crate::failure::Stage;
 use crate::smtp::capabilities::Capabilities;
-use crate::smtp::reply::{Reply, ReplyError, ReplyParser};
+use crate::smtp::reply::{LINE_KEPT, Reply, ReplyError, ReplyParser};
 use crate::transport::Failure;
 use crate::transport::transcript::Transcript;
 use crate::vault::Secrets;
@@ -383,9 +383,7 @@ impl Connection {
 
     fn protocol_error(&self, stage: Stage, error: ReplyError) -> Failure {
         // Some servers repeat our own line; during a login that line holds the password.
-        let shown = if stage == Stage::Auth
-            || self.repeats_secret(&String::from_utf8_lossy(&self.buffer))
-        {
+        let shown = if stage == Stage::Auth || !self.confidential.is_empty() {
             "(not shown)".to_owned()
         } else {
             let beginning: Vec<u8> = self.buffer.iter().take(60).copied().collect();
@@ -407,18 +405,29 @@ impl Connection {
         self.failure(cause, stage, format!("{error}: {shown}"))
     }
 
-    /// Whether a text holds one of our secrets, however it is broken into lines.
+    /// Whether a text holds one of our secrets, however it is broken into lines or escaped, or, cut
+    /// off at its end, the beginning of one.
     fn repeats_secret(&self, text: &str) -> bool {
-        let compact: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+        let text = comparable(text);
         self.confidential
             .iter()
-            .any(|secret| secret.len() >= SECRET_LEAST && compact.contains(secret.as_str()))
+            .filter(|secret| secret.len() >= SECRET_LEAST)
+            .map(|secret| comparable(secret))
+            .any(|secret| {
+                let beginnings =
+                    (SECRET_LEAST..secret.len()).filter(|n| secret.is_char_boundary(*n));
+                text.contains(secret.as_str())
+                    || (text.len() >= LINE_KEPT / 2
+                        && beginnings.rev().any(|n| text.ends_with(&secret[..n])))
+            })
     }
 
     /// Takes our own secrets out of what the server says: some repeat the AUTH line. A reply that
     /// holds one is not shown at all; its code is what counts.
     fn scrub(&self, mut reply: Reply) -> Reply {
-        if self.repeats_secret(&reply.lines.concat()) {
+        let repeats = self.repeats_secret(&reply.lines.concat())
+            || reply.lines.iter().any(|line| self.repeats_secret(line));
+        if repeats {
             reply.lines = vec!["(text not shown: it repeats a secret)".to_owned()];
         }
         reply
@@ -448,6 +457,16 @@ impl Connection {
         }
         let _ = timeout(Duration::from_secs(2), self.stream.shutdown()).await;
     }
+}
+
+/// A text without what servers change when they repeat it: blanks, `+` for them, letter case.
+fn comparable(text: &str) -> Zeroizing<String> {
+    Zeroizing::new(
+        text.chars()
+            .filter(|c| !c.is_whitespace() && *c != '+')
+            .flat_map(char::to_lowercase)
+            .collect(),
+    )
 }
 
 async fn connect(settings: &Settings, context: &Context) -> Result<TcpStream, Failure> {

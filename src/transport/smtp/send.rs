@@ -17,6 +17,9 @@ use crate::transport::{Accepted, Failure, RecipientResult};
 /// Commands that go out in one write before their replies are read.
 const PIPELINE_LIMIT: usize = 100;
 
+/// Octets of content that are stuffed and written at once.
+const CONTENT_PIECE: usize = 256 * 1024;
+
 /// Called once before the content goes out: what must be on record before the upstream can have
 /// taken the message is written here. An error ends the attempt.
 pub trait DotHook: Sync {
@@ -114,7 +117,18 @@ impl Connection {
                 } else {
                     self.timeouts.command
                 };
-                let reply = self.reply(*stage, limit).await?;
+                let reply = match self.reply(*stage, limit).await {
+                    Ok(reply) => reply,
+                    Err(mut failure) => {
+                        // Whoever cannot take commands in one write hangs here.
+                        let silent = failure.meaning == Cause::Timeout.meaning();
+                        if silent && chunk.len() > 1 {
+                            failure.pipeline_stalled = true;
+                            failure.scope = crate::failure::Scope::Route;
+                        }
+                        return Err(failure);
+                    }
+                };
                 if reply.code == 421 {
                     return Err(self.refused(*stage, reply));
                 }
@@ -136,9 +150,15 @@ impl Connection {
             }
         }
         let any_accepted = recipients.iter().any(Result::is_ok);
+        // Who answers out of turn is not understood: nothing more is said on this conversation.
+        let out_of_step = |failure: &Failure| failure.meaning == Cause::ProtocolError.meaning();
+        let strange = mail_refused.as_ref().is_some_and(out_of_step)
+            || recipients
+                .iter()
+                .any(|r| r.as_ref().is_err_and(out_of_step));
         match (mail_refused, data) {
             (Some(failure), data) => {
-                let reusable = self.abandon(data).await;
+                let reusable = !strange && self.abandon(data).await;
                 let results = prepared
                     .recipients()
                     .iter()
@@ -148,6 +168,14 @@ impl Connection {
                     })
                     .collect();
                 Ok((results, reusable))
+            }
+            (None, Some(_)) if any_accepted && strange => {
+                let failure = self.failure(
+                    Cause::ProtocolError,
+                    Stage::Rcpt,
+                    "a recipient was answered out of turn",
+                );
+                Ok((self.spread(prepared, recipients, &failure), false))
             }
             (None, Some(reply)) if any_accepted && reply.code == 354 => {
                 let verdict = self.content(prepared, hook).await?;
@@ -163,7 +191,7 @@ impl Connection {
                 Ok((self.spread(prepared, recipients, &failure), reusable))
             }
             (None, data) => {
-                let reusable = self.abandon(data).await;
+                let reusable = !strange && self.abandon(data).await;
                 let failure = self.failure(
                     Cause::ProtocolError,
                     Stage::Rcpt,
@@ -210,13 +238,8 @@ impl Connection {
         if let Err(reason) = hook.before_content().await {
             return Err(self.failure(Cause::WriteFailed, Stage::Data, reason));
         }
-        let mut wire = Vec::with_capacity(prepared.head().len() + prepared.body().len() + 64);
-        let mut stuffer = Stuffer::default();
-        stuffer.push(prepared.head(), &mut wire);
-        stuffer.push(prepared.body(), &mut wire);
-        stuffer.finish(&mut wire);
         self.transcript
-            .push("C:", &format!("({} octets of message) .", wire.len()));
+            .push("C:", &format!("({} octets of message) .", prepared.size()));
         // What the server says before it has seen the dot is no verdict on the message: a refusal
         // counts, anything else is out of step and must not be read as acceptance.
         if self.is_disturbed() {
@@ -231,7 +254,7 @@ impl Connection {
                 self.strange(Stage::Data, reply)
             });
         }
-        if let Err(failure) = self.write(&wire, Stage::Data).await {
+        if let Err(failure) = self.write_content(prepared).await {
             // The dot did not leave, so the server has taken nothing; it may have said why.
             return match self
                 .reply(Stage::Data, std::time::Duration::from_secs(2))
@@ -247,6 +270,24 @@ impl Connection {
                 Err(self.failure(Cause::FinalDotNoAnswer, Stage::FinalDot, failure.detail))
             }
         }
+    }
+
+    /// Writes header, body and final dot, stuffed a piece at a time: a small message leaves in one
+    /// write, a large one never stands in memory twice.
+    async fn write_content(&mut self, prepared: &Prepared) -> Result<(), Failure> {
+        let total = prepared.head().len() + prepared.body().len();
+        let mut wire = Vec::with_capacity(total.min(CONTENT_PIECE) + 1024);
+        let mut stuffer = Stuffer::default();
+        stuffer.push(prepared.head(), &mut wire);
+        for piece in prepared.body().chunks(CONTENT_PIECE) {
+            if wire.len() + piece.len() > CONTENT_PIECE + 1024 {
+                self.write(&wire, Stage::Data).await?;
+                wire.clear();
+            }
+            stuffer.push(piece, &mut wire);
+        }
+        stuffer.finish(&mut wire);
+        self.write(&wire, Stage::Data).await
     }
 
     fn conclude(
