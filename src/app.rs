@@ -162,6 +162,8 @@ pub async fn run(path: &Path, config: Config) -> Result<(), Failure> {
     // Nobody but us reads what we write, and no core file holds a password.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    // A file size limit is an error of the write that meets it, not the end of the process.
+    let _file_too_large = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()));
     let secrets = open_secrets(&config)?;
     make_admin_token(&config)?;
     let metrics = Arc::new(Metrics::default());

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use crate::app::Failure;
 use crate::config::{self, Config, Severity, schema};
+use crate::prepare::dkim;
 use crate::vault::{KeySource, SecretRef, Secrets, Vault};
 
 /// Which schema.
@@ -100,6 +101,21 @@ fn missing_secrets(config: &Config) -> Vec<String> {
             (other, _) => other.read_outside_vault().err().map(|e| e.to_string()),
         };
         found.extend(problem.map(|p| format!("{place}: {p}")));
+    }
+    for tenant in config.directory.tenants() {
+        for key in &tenant.dkim {
+            let secret = match (&key.secret, &vault) {
+                (SecretRef::Vault(_), Ok(secrets)) => secrets.resolve(&key.secret).ok(),
+                (SecretRef::Vault(_), Err(_)) => None,
+                (other, _) => other.read_outside_vault().ok(),
+            };
+            if let Some(Err(reason)) = secret.map(|s| dkim::Key::parse(s.expose())) {
+                found.push(format!(
+                    "{}: the DKIM key of {} (selector {}) is not usable: {reason}; mail of this tenant would wait",
+                    tenant.id, key.domain, key.selector
+                ));
+            }
+        }
     }
     found
 }

@@ -88,7 +88,13 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode, Fa
         user,
         size_limit: config.server.max_message_size,
     };
-    admit::check_header(&begun, arguments.user.as_deref(), &text).map_err(|refusal| {
+    admit::check_header(
+        &begun,
+        arguments.user.as_deref(),
+        &config.server.hostname,
+        &text,
+    )
+    .map_err(|refusal| {
         Failure::new(
             exit::DATA,
             format!("it would be refused: {}", refusal.reply()),

@@ -20,7 +20,7 @@ use crate::message::{Envelope, Recipient, mailbox};
 use crate::smtp::address::{Address, AddressError};
 use crate::smtp::data::{Stuffer, canonical};
 use crate::submission::auth::Authenticator;
-use crate::submission::connection::{Connection, Services, Stream};
+use crate::submission::connection::{Connection, Peer, Services, Stream};
 use crate::submission::session::Session;
 use crate::submission::{AuthMode, ListenAddress, Settings, TlsMode, local};
 use crate::tenant::Tenant;
@@ -418,12 +418,8 @@ fn over_smtp(
 struct Stdio(tokio::io::Join<tokio::io::Stdin, tokio::io::Stdout>);
 
 impl Stream for Stdio {
-    fn is_gone(&self) -> bool {
-        false
-    }
-
-    fn is_broken(&self) -> bool {
-        false
+    fn peer(&self) -> Peer {
+        Peer::There
     }
 }
 

@@ -314,7 +314,10 @@ impl<'a> Section<'a> {
             DeValue::Table(_) => "a table".to_owned(),
         };
         // `smtp://user:password@host`: whoever writes that writes a password.
-        let text = if text.contains("://") && text.contains('@') {
+        let login = text
+            .split_once('@')
+            .is_some_and(|(before, _)| before.contains(':'));
+        let text = if login {
             "an address with a login in it (not shown)".to_owned()
         } else {
             text
@@ -356,7 +359,9 @@ impl<'a> Section<'a> {
         let value = self.value(key)?;
         match value.get_ref() {
             DeValue::String(text)
-                if text.chars().any(|c| c.is_control() && c != '\n')
+                if text
+                    .chars()
+                    .any(|c| (c.is_control() && c != '\n') || changes_direction(c))
                     || (text.contains('\n') && !matches!(self.field(key).kind, Kind::Secret)) =>
             {
                 self.problem(
@@ -364,8 +369,8 @@ impl<'a> Section<'a> {
                     value.span(),
                     key,
                     self.shown(key, value.get_ref()),
-                    "text on one line without control characters",
-                    "remove the line break",
+                    "text on one line without control and direction characters",
+                    "remove the line break or the invisible character",
                 );
                 None
             }
@@ -679,6 +684,12 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     number.checked_mul(milliseconds).map(Duration::from_millis)
+}
+
+/// Characters that turn the direction of what follows, or part lines unseen: in a name they make
+/// it look like another.
+fn changes_direction(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]

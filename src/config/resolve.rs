@@ -4,7 +4,7 @@
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash as _, Hasher as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -122,6 +122,7 @@ fn read_all(document: &Document, problems: &mut Vec<Problem>) -> Config {
             tenants.push(Arc::new(tenant));
         }
         warn_if_exposed(&document, problems);
+        warn_if_foreign(&document, problems);
         problems.extend(document.take_problems());
     }
     let known = |name: &str| tenants.iter().any(|t| t.id.as_str() == name);
@@ -180,6 +181,7 @@ fn read_all(document: &Document, problems: &mut Vec<Problem>) -> Config {
         }
     }
     warn_if_exposed(document, problems);
+    warn_if_foreign(document, problems);
     let mut operator_problems = document.take_problems();
     operator_problems.dedup();
     problems.extend(operator_problems);
@@ -224,6 +226,41 @@ fn warn_if_exposed(document: &Document, problems: &mut Vec<Problem>) {
                 format!("run: chmod o-rwx {}", document.path().display()),
             )
         });
+    }
+}
+
+/// A file that somebody else may change decides where mail goes.
+fn warn_if_foreign(document: &Document, problems: &mut Vec<Problem>) {
+    let path = document.path();
+    let ours = rustix::process::geteuid().as_raw();
+    let mut warn = |found: String, hint: String| {
+        problems.push(Problem {
+            severity: Severity::Warning,
+            ..Problem::of_file(path, found, hint)
+        });
+    };
+    if let Ok(metadata) = std::fs::metadata(path)
+        && metadata.uid() != ours
+        && metadata.uid() != 0
+    {
+        warn(
+            format!(
+                "that it belongs to user {}, who may change it",
+                metadata.uid()
+            ),
+            format!("run: chown {ours} {}", path.display()),
+        );
+    }
+    let directory = document.directory();
+    // With the sticky bit nobody can replace another's file.
+    if std::fs::metadata(&directory).is_ok_and(|m| m.mode() & 0o1002 == 0o002) {
+        warn(
+            format!(
+                "that everybody may replace it: the directory {} is writable for all",
+                directory.display()
+            ),
+            format!("run: chmod o-w {}", directory.display()),
+        );
     }
 }
 
@@ -343,8 +380,17 @@ fn network(text: &str) -> Result<IpNet, String> {
     let text = text.trim();
     text.parse::<IpNet>()
         .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
-        .map(|net| net.trunc())
+        .map(|net| mapped(net).trunc())
         .map_err(|_| "write an address with its prefix length".to_owned())
+}
+
+/// An IPv4 network in IPv6 clothes is the same network.
+fn mapped(net: IpNet) -> IpNet {
+    let IpNet::V6(v6) = net else { return net };
+    match (v6.addr().to_ipv4_mapped(), v6.prefix_len().checked_sub(96)) {
+        (Some(v4), Some(length)) => ipnet::Ipv4Net::new(v4, length).map_or(net, IpNet::V4),
+        _ => net,
+    }
 }
 
 fn listeners(

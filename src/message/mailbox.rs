@@ -95,6 +95,20 @@ pub fn parse(value: &str) -> MailboxList {
                 list.group = true;
                 reader.finish(&mut list);
             }
+            // A bracket belongs to an address of numbers only: `user@[192.0.2.1]`.
+            '[' if !reader.in_angle && !reader.bare.ends_with('@') => {
+                list.dubious = true;
+                reader.push(c);
+            }
+            ')' => {
+                // It closes nothing: readers differ on what stands there.
+                list.dubious = true;
+                reader.push(c);
+            }
+            c if c.is_control() && c != '\t' => {
+                list.dubious = true;
+                reader.push(c);
+            }
             _ => reader.push(c),
         }
         if list.mailboxes.len() >= MAILBOX_LIMIT {

@@ -96,10 +96,9 @@ impl Sink {
             }
             waiting.idle = false;
             if !waiting.closed {
-                let gathered = self
-                    .grown
-                    .wait_timeout_while(waiting, GATHER, |w| !w.closed);
-                waiting = gathered.unwrap_or_else(PoisonError::into_inner).0;
+                drop(waiting);
+                std::thread::sleep(GATHER);
+                waiting = self.lock();
             }
             batch.clear();
             std::mem::swap(&mut batch, &mut waiting.lines);
@@ -161,7 +160,7 @@ impl Drop for Guard {
         };
         let deadline = std::time::Instant::now() + END_LIMIT;
         while !thread.is_finished() && std::time::Instant::now() < deadline {
-            std::thread::park_timeout(Duration::from_millis(2));
+            std::thread::sleep(Duration::from_millis(2));
         }
     }
 }

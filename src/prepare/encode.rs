@@ -197,13 +197,31 @@ fn push_encoding(encoding: &str, out: &mut Vec<u8>) {
 /// Writes a field as it is, or encoded where 8-bit or over-long lines would not pass.
 pub fn push_field(raw: &[u8], name: &[u8], value: &[u8], utf8_ok: bool, out: &mut Vec<u8>) {
     let valid_utf8 = std::str::from_utf8(raw).is_ok();
-    if (raw.is_ascii() || (utf8_ok && valid_utf8)) && !has_long_line(raw) {
+    // `Name :` is allowed to be read (RFC 5322 section 4.5), not to be written.
+    let blank_before_colon = raw.get(name.len()).is_some_and(|b| *b != b':');
+    let passes = (raw.is_ascii() || (utf8_ok && valid_utf8)) && !has_long_line(raw);
+    if passes && blank_before_colon {
+        out.extend_from_slice(name);
+        out.push(b':');
+        out.extend_from_slice(value);
+        if !out.ends_with(b"\r\n") {
+            out.extend_from_slice(b"\r\n");
+        }
+        return;
+    }
+    if passes {
         out.extend_from_slice(raw);
         return;
     }
     let name = String::from_utf8_lossy(name);
     let text = header::unfold(value);
-    out.extend_from_slice(format!("{name}: {}\r\n", field_value(&name, &text, utf8_ok)).as_bytes());
+    let mut field = format!("{name}: {}\r\n", field_value(&name, &text, utf8_ok));
+    if has_long_line(field.as_bytes()) {
+        // A word without end, where words cannot be broken: it is text now, whatever it was.
+        let words = rfc2047::encode_words(&text, name.len() + 2);
+        field = format!("{name}: {words}\r\n");
+    }
+    out.extend_from_slice(field.as_bytes());
 }
 
 /// The value of any field as ASCII (or UTF-8 where allowed), folded.
@@ -267,7 +285,8 @@ fn addresses(text: &str, used: usize, utf8: bool) -> String {
             if word.is_ascii() {
                 word.to_owned()
             } else {
-                rfc2047::encode_words(word.trim_matches('"'), 1)
+                // Folded below, with the rest.
+                rfc2047::encode_words(word.trim_matches('"'), 1).replace("\r\n ", " ")
             }
         })
         .collect();

@@ -121,6 +121,27 @@ pub fn rewrite(
     let utf8_header = !writer.out.is_ascii();
     let mut head = writer.out;
     head.extend_from_slice(b"\r\n");
+    // What leaves is read once more: it ends where it should, has one From, and no line is too
+    // long for the wire.
+    let end = memchr::memmem::find(&head, b"\r\n\r\n").map(|at| at + 4);
+    let froms = head
+        .split(|b| *b == b'\n')
+        .filter(|line| {
+            line.get(..5)
+                .is_some_and(|name| name.eq_ignore_ascii_case(b"from:"))
+        })
+        .count();
+    if end != Some(head.len()) || froms != 1 {
+        return Err(PrepareError::Unusable(
+            "its header cannot be rewritten safely".to_owned(),
+        ));
+    }
+    if encode::has_long_line(&head) {
+        return Err(PrepareError::Unusable(format!(
+            "a header field has more than {} octets without a blank",
+            encode::LINE_LIMIT
+        )));
+    }
     Ok(Rewritten {
         head,
         body,

@@ -398,7 +398,11 @@ fn rcpt(rest: &str) -> Result<Command, CommandError> {
                     && value.split_once(';').is_some_and(|(kind, address)| {
                         !kind.is_empty()
                             && xtext::decode(kind).is_some()
-                            && xtext::decode(address).is_some()
+                            && if kind.eq_ignore_ascii_case("utf-8") {
+                                xtext::decode_utf8(address).is_some()
+                            } else {
+                                xtext::decode(address).is_some()
+                            }
                     });
                 if !valid {
                     return Err(CommandError::Argument("ORCPT is type;address in xtext"));

@@ -1,8 +1,13 @@
 //! xtext of RFC 3461 section 4: how ENVID, ORCPT and AUTH values travel in parameters.
 
-/// Decodes xtext. `None` when it is malformed or decodes to a control character, which would
-/// let a parameter smuggle line ends into another command.
+/// Decodes xtext. `None` when it is malformed, is not ASCII, or decodes to a control character,
+/// which would let a parameter smuggle line ends into another command.
 pub fn decode(text: &str) -> Option<String> {
+    text.is_ascii().then(|| decode_utf8(text)).flatten()
+}
+
+/// The same where UTF-8 may stand as it is: the addresses of type `utf-8` in ORCPT (RFC 6533).
+pub fn decode_utf8(text: &str) -> Option<String> {
     let mut out = Vec::with_capacity(text.len());
     let bytes = text.as_bytes();
     let mut i = 0;
@@ -34,7 +39,8 @@ pub fn decode(text: &str) -> Option<String> {
         }
     }
     let decoded = String::from_utf8(out).ok()?;
-    (!decoded.chars().any(char::is_control)).then_some(decoded)
+    let harmless = |c: char| !c.is_control() && !super::address::forbidden_anywhere(c);
+    decoded.chars().all(harmless).then_some(decoded)
 }
 
 /// Encodes a value as xtext; always decodes back to the same value.

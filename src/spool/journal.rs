@@ -8,9 +8,10 @@
 //! records are still here. The blocks are written with zeros once, so that a sync has no sizes or
 //! extents to write.
 //!
-//! A record is a header of [`HEADER`] octets (magic, CRC-32 of all that follows, number, kind,
-//! lengths; little-endian), a description in JSON and the octets of a message, padded to eight.
-//! Numbers grow by one, so what is left of an earlier round is told from what is new.
+//! A record is a header of [`HEADER`] octets (magic, CRC-32 of the rest of the header and the
+//! description, number, kind, lengths, CRC-32 of the message; little-endian), a description in JSON
+//! and the octets of a message, padded to eight. Numbers grow by one, so what is left of an earlier
+//! round is told from what is new.
 
 use std::fs::File;
 use std::io;
@@ -78,6 +79,8 @@ pub(super) struct Record {
     pub meta: Vec<u8>,
     /// The octets of a message.
     pub body: Vec<u8>,
+    /// They are as they were written.
+    pub is_whole: bool,
 }
 
 type Answer = oneshot::Sender<Result<(), StoreError>>;
@@ -157,6 +160,7 @@ impl Journal {
                 position: found.end,
                 last: found.records.last().map_or(0, |r| r.number),
                 file,
+                remains: None,
             });
             records.extend(found.records);
         }
@@ -259,11 +263,11 @@ fn write_record(out: &mut Vec<u8>, number: u64, kind: RecordKind, meta: &[u8], b
     out.extend_from_slice(&[kind.code(), 0, 0, 0]);
     out.extend_from_slice(&(meta.len() as u32).to_le_bytes());
     out.extend_from_slice(&(body.len() as u32).to_le_bytes());
-    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&crc32fast::hash(body).to_le_bytes());
     out.extend_from_slice(meta);
-    out.extend_from_slice(body);
     let crc = crc32fast::hash(&out[start + 8..]);
     out[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
+    out.extend_from_slice(body);
     out.resize(out.len().next_multiple_of(8), 0);
 }
 
@@ -324,6 +328,8 @@ pub(super) fn scan(file: &mut Window<'_>, folded: u64) -> io::Result<Scanned> {
     let mut last = folded;
     let mut at = 0;
     let mut gap = false;
+    // A record whose message is damaged: real if others follow, else the torn end of a write.
+    let mut doubtful: Option<Record> = None;
     loop {
         let length = record_length(file.at(at, HEADER)?);
         let record = match length {
@@ -332,7 +338,15 @@ pub(super) fn scan(file: &mut Window<'_>, folded: u64) -> io::Result<Scanned> {
         };
         if let (Some(record), Some(length)) = (record, length) {
             at += length.next_multiple_of(8) as u64;
-            if record.number > last {
+            if record.number > last && !record.is_whole {
+                last = record.number;
+                scanned.damaged += usize::from(doubtful.is_some());
+                doubtful = Some(record);
+            } else if record.number > last {
+                if let Some(damaged) = doubtful.take() {
+                    scanned.damaged += 1;
+                    scanned.records.push(damaged);
+                }
                 scanned.damaged += usize::from(std::mem::take(&mut gap));
                 last = record.number;
                 scanned.end = at;
@@ -371,16 +385,19 @@ fn record_length(octets: &[u8]) -> Option<usize> {
 
 fn read_record(octets: &[u8]) -> Option<Record> {
     let all = octets.get(..record_length(octets)?)?;
-    let crc = u32::from_le_bytes(all[4..8].try_into().ok()?);
-    if crc32fast::hash(&all[8..]) != crc {
+    let number = |at: usize| -> Option<u32> {
+        Some(u32::from_le_bytes(all.get(at..at + 4)?.try_into().ok()?))
+    };
+    let meta = usize::try_from(number(20)?).ok()?;
+    if crc32fast::hash(&all[8..HEADER + meta]) != number(4)? {
         return None;
     }
-    let meta = usize::try_from(u32::from_le_bytes(all[20..24].try_into().ok()?)).ok()?;
     Some(Record {
         number: u64::from_le_bytes(all[8..16].try_into().ok()?),
         kind: RecordKind::from_code(all[16])?,
         meta: all[HEADER..HEADER + meta].to_vec(),
         body: all[HEADER + meta..].to_vec(),
+        is_whole: crc32fast::hash(&all[HEADER + meta..]) == number(28)?,
     })
 }
 
@@ -391,6 +408,8 @@ struct Segment {
     position: u64,
     /// The highest number in it.
     last: u64,
+    /// Octets behind the position that a failed write may have left.
+    remains: Option<u64>,
 }
 
 impl Segment {
@@ -552,10 +571,19 @@ impl Writer {
         let length = batch.octets.len() as u64;
         self.make_room(length)?;
         let segment = &mut self.files[self.current];
+        if let Some(left) = segment.remains {
+            segment
+                .erase((segment.position, segment.last), left)
+                .map_err(|e| super::io_error(&e))?;
+            segment.remains = None;
+        }
         let before = (segment.position, segment.last);
         if let Err(error) = segment.write(&batch.octets, batch.last) {
-            let gone = error.kind() == io::ErrorKind::NotFound;
-            if gone || segment.erase(before, length).is_err() {
+            if segment.erase(before, length).is_err() {
+                // Once more before anything else is written here.
+                segment.remains = Some(length);
+            }
+            if error.kind() == io::ErrorKind::NotFound {
                 self.give_up(&error);
             }
             return Err(super::io_error(&error));
@@ -668,17 +696,36 @@ mod tests {
     fn one_damaged_record_does_not_cost_the_others() {
         let (octets, ends) = records(1..=9);
         for bit in 0..8 {
-            for at in ends[3]..ends[4] - 8 {
+            for at in ends[3]..ends[4] {
                 let mut damaged = octets.clone();
                 damaged[at] ^= 1 << bit;
-                let found = numbers(&scan(&damaged, 0));
+                let found = scan(&damaged, 0);
+                let whole: Vec<u64> = found
+                    .records
+                    .iter()
+                    .filter(|r| r.is_whole)
+                    .map(|r| r.number)
+                    .collect();
                 let without: Vec<u64> = (1..=9).filter(|n| *n != 5).collect();
+                // Padding may be damaged without harm.
                 assert!(
-                    found == without || found == (1..=9).collect::<Vec<_>>(),
+                    (whole == without && found.damaged == 1) || whole.len() == 9,
                     "{at}: {found:?}"
                 );
+                if at >= ends[3] + HEADER + 2 && whole.len() < 9 {
+                    let record = found.records.iter().find(|r| r.number == 5);
+                    assert!(
+                        record.is_some_and(|r| !r.is_whole),
+                        "its message is damaged, not its name"
+                    );
+                }
             }
         }
+        // The same at the end is a write that was cut off: nobody was promised anything.
+        let mut torn = octets;
+        let end = torn.len() - 9;
+        torn[end] ^= 1;
+        assert_eq!(numbers(&scan(&torn, 0)), (1..=8).collect::<Vec<_>>());
     }
 
     #[test]

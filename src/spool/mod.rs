@@ -280,13 +280,11 @@ impl Reservation {
         if size <= self.bytes {
             return true;
         }
-        let more = (size - self.bytes).max(ROOM_STEP);
+        let more = size - self.bytes;
         let limit = lock(&self.inner.limits).bytes;
         let before = self.inner.reserved.fetch_add(more, Ordering::Relaxed);
-        self.bytes += more;
-        let waiting = self.inner.bytes.load(Ordering::Relaxed);
-        // The step is for few calls; what is asked for is what has to fit.
-        waiting + before + (size - (self.bytes - more)) <= limit
+        self.bytes = size;
+        self.inner.bytes.load(Ordering::Relaxed) + before + more <= limit
     }
 }
 
@@ -296,8 +294,8 @@ const POISON_LIMIT: u32 = 3;
 /// How long a look at the free room of the disk counts.
 const DISK_LOOK: Duration = Duration::from_millis(200);
 
-/// Room is set aside in steps of this.
-const ROOM_STEP: u64 = 1 << 20;
+/// Free octets that the disk must have besides a message.
+const DISK_RESERVE: u64 = 1 << 20;
 
 impl Drop for Reservation {
     fn drop(&mut self) {
@@ -478,7 +476,7 @@ impl Spool {
     /// Whether the disk has room for a message of that size: half as much again is wanted, for
     /// what goes with it. Looked at no more than a few times a second.
     pub fn disk_has_room(&self, size: u64) -> bool {
-        let wanted = size.saturating_add(size / 2).saturating_add(ROOM_STEP);
+        let wanted = size.saturating_add(size / 2).saturating_add(DISK_RESERVE);
         let mut known = lock(&self.inner.disk);
         let fresh = known.is_some_and(|(at, free)| at.elapsed() < DISK_LOOK && free >= wanted);
         if !fresh {

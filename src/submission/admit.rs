@@ -16,6 +16,8 @@ use crate::spool::{Admitted, Incoming, Kind, Spool};
 use crate::tenant::directory::Directory;
 use crate::tenant::{ApplicationFrom, Tenant, User, route};
 
+/// Passages through this host that are a loop: once may be a second instance of that name.
+const OWN_HOPS_LIMIT: usize = 2;
 /// Most `Received` fields: more is a loop.
 const HOPS_LIMIT: usize = 50;
 
@@ -167,7 +169,7 @@ pub fn content(
     if content.size() == 0 {
         return Err(Refusal::Empty);
     }
-    check_header(begun, login, content.head())?;
+    check_header(begun, login, &now.hostname, content.head())?;
     Ok(Admitted {
         tenant: begun.tenant.id.clone(),
         kind: Kind::Submission,
@@ -179,12 +181,23 @@ pub fn content(
 }
 
 /// What the header alone can be refused for.
-pub fn check_header(begun: &Begun, login: Option<&str>, head: &[u8]) -> Result<(), Refusal> {
+pub fn check_header(
+    begun: &Begun,
+    login: Option<&str>,
+    hostname: &str,
+    head: &[u8],
+) -> Result<(), Refusal> {
     let header = Header::parse(head).map_err(|error| match error {
         HeaderError::TooBig => Refusal::HeaderTooBig,
         HeaderError::NotAField(_) | HeaderError::LeadingBlank => Refusal::Header(error.to_string()),
     })?;
-    if header.count(head, "Received") > HOPS_LIMIT {
+    // Twice through this very host is a loop as well, however short.
+    let ours = format!("by {hostname} (Postbote)");
+    let through_us = header
+        .all(head, "Received")
+        .filter(|field| memchr::memmem::find(&head[field.value.clone()], ours.as_bytes()).is_some())
+        .count();
+    if header.count(head, "Received") > HOPS_LIMIT || through_us >= OWN_HOPS_LIMIT {
         return Err(Refusal::TooManyHops);
     }
     for name in ["Content-Type", "MIME-Version", "Content-Transfer-Encoding"] {

@@ -52,14 +52,21 @@ pub struct Services {
     pub abandon: CancellationToken,
 }
 
+/// The other side of a connection, as far as the kernel knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// It may send and read.
+    There,
+    /// It has closed its side; it may still read.
+    Closed,
+    /// It has answered with a reset: what we sent last it has not read.
+    Reset,
+}
+
 /// A byte stream to an application.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {
-    /// Whether the peer has closed its side, or the connection is broken, as far as the kernel
-    /// knows; looked at without taking bytes.
-    fn is_gone(&self) -> bool;
-
-    /// Whether the peer has answered our last bytes with a reset: it has not read them.
-    fn is_broken(&self) -> bool;
+    /// Looks at the peer without taking bytes. A reset shows only once.
+    fn peer(&self) -> Peer;
 }
 
 /// How a conversation ended.
@@ -88,6 +95,7 @@ pub struct Connection<S> {
     checked: Option<(Arc<Now>, Option<Vec<u8>>)>,
     /// When the line that is coming in began.
     line_began: Option<Instant>,
+    was_reset: bool,
 }
 
 enum Input {
@@ -122,6 +130,7 @@ impl<S: Stream> Connection<S> {
             last: None,
             checked: None,
             line_began: None,
+            was_reset: false,
         }
     }
 
@@ -277,6 +286,16 @@ impl<S: Stream> Connection<S> {
         matches!(written, Ok(Ok(())))
     }
 
+    /// Looks at the peer; a reset that was seen once is remembered.
+    fn peer_now(&mut self) -> Peer {
+        if !self.was_reset {
+            let peer = self.stream.peer();
+            self.was_reset = peer == Peer::Reset;
+            return peer;
+        }
+        Peer::Reset
+    }
+
     /// The client sent something after our 250: it has read it. What it had sent before it hung
     /// up proves nothing.
     fn client_went_on(&mut self) {
@@ -327,7 +346,7 @@ impl<S: Stream> Connection<S> {
             // Silence of a client that is still there means, after a moment, that it has read.
             let unread = self.last.as_ref().map(|last| last.at + SURELY_READ);
             let patience = match unread {
-                Some(_) if !self.stream.is_gone() => SURELY_READ,
+                Some(_) if self.peer_now() == Peer::There => SURELY_READ,
                 _ => IDLE,
             };
             // A line has to be whole in time, however steadily its octets come.
@@ -512,6 +531,11 @@ impl<S: Stream> Connection<S> {
                 tracing::error!(event = "storage-failed", tenant = %begun.tenant.id, reason = %error);
                 storage = Some(error);
             }
+            if storage.is_some() {
+                // Others may have the room at once.
+                content = self.services.spool.incoming();
+                room = self.services.spool.room();
+            }
         }
         // What is too large for us stays so; room may be found later.
         if let Some(error) = storage.filter(|_| !too_big) {
@@ -594,7 +618,7 @@ impl<S: Stream> Connection<S> {
             spool.release(&mut spooled);
             None
         };
-        let hung_up = self.stream.is_gone();
+        let hung_up = self.peer_now() != Peer::There;
         let verdict = told.as_ref().map(|t| t.verdict.clone());
         reply_for::accepted(&spooled, verdict.as_ref()).write_to(out);
         let sent = self.flush(out).await;
@@ -621,9 +645,9 @@ impl<S: Stream> Connection<S> {
     }
 
     /// Whether our last bytes met a closed connection; waits a moment for its answer.
-    async fn is_lost(&self) -> bool {
+    async fn is_lost(&mut self) -> bool {
         for _ in 0..HANGUP_CHECKS {
-            if self.stream.is_broken() {
+            if self.peer_now() == Peer::Reset {
                 return true;
             }
             tokio::time::sleep(HANGUP_PAUSE).await;
@@ -636,7 +660,8 @@ impl<S: Stream> Connection<S> {
         let Some(last) = self.last.take() else { return };
         // A client that closed its side before the answer may still read it (half-closed), or be
         // gone for good: then our bytes were answered by a reset.
-        let lost = reset || self.stream.is_broken() || (last.hung_up && self.is_lost().await);
+        let lost =
+            reset || self.peer_now() == Peer::Reset || (last.hung_up && self.is_lost().await);
         if lost {
             self.services.spool.lost(&last.spooled);
         } else {

@@ -21,7 +21,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connection::{Connection, End, Services, Stream, handshake_limit};
+use super::connection::{Connection, End, Peer, Services, Stream, handshake_limit};
 use super::reply_for::Refusal;
 use super::session::Session;
 use super::{ListenAddress, Settings, TlsMode, tls};
@@ -31,41 +31,21 @@ use crate::tenant::directory::canonical;
 /// Connections that the kernel keeps for us until we accept them.
 const BACKLOG: i32 = 1024;
 
-/// Whether the kernel knows the peer of a socket to be gone.
-fn gone(socket: impl AsFd) -> bool {
+/// What the kernel knows of the peer of a socket. An error shows once, whoever asks: the caller
+/// remembers it.
+fn look(socket: impl AsFd) -> Peer {
+    if !matches!(rustix::net::sockopt::socket_error(&socket), Ok(Ok(()))) {
+        return Peer::Reset;
+    }
     let mut probe = [0u8; 1];
     match rustix::net::recv(
         socket,
         &mut probe,
         rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT,
     ) {
-        Ok((0, _)) => true,
-        Ok(_) => false,
-        Err(error) => error != rustix::io::Errno::AGAIN,
-    }
-}
-
-fn broken(socket: impl AsFd) -> bool {
-    !matches!(rustix::net::sockopt::socket_error(socket), Ok(Ok(())))
-}
-
-impl Stream for TcpStream {
-    fn is_gone(&self) -> bool {
-        gone(self)
-    }
-
-    fn is_broken(&self) -> bool {
-        broken(self)
-    }
-}
-
-impl Stream for UnixStream {
-    fn is_gone(&self) -> bool {
-        gone(self)
-    }
-
-    fn is_broken(&self) -> bool {
-        broken(self)
+        Ok((0, _)) => Peer::Closed,
+        Ok(_) | Err(rustix::io::Errno::AGAIN) => Peer::There,
+        Err(_) => Peer::Reset,
     }
 }
 
@@ -78,28 +58,23 @@ pub enum Socket {
 }
 
 impl Stream for Socket {
-    fn is_gone(&self) -> bool {
+    fn peer(&self) -> Peer {
         match self {
-            Socket::Tcp(stream) => stream.is_gone(),
-            Socket::Unix(stream) => stream.is_gone(),
-        }
-    }
-
-    fn is_broken(&self) -> bool {
-        match self {
-            Socket::Tcp(stream) => stream.is_broken(),
-            Socket::Unix(stream) => stream.is_broken(),
+            Socket::Tcp(stream) => look(stream),
+            Socket::Unix(stream) => look(stream),
         }
     }
 }
 
-impl Stream for TlsStream<Socket> {
-    fn is_gone(&self) -> bool {
-        self.get_ref().0.is_gone()
+impl Stream for UnixStream {
+    fn peer(&self) -> Peer {
+        look(self)
     }
+}
 
-    fn is_broken(&self) -> bool {
-        self.get_ref().0.is_broken()
+impl Stream for TlsStream<Socket> {
+    fn peer(&self) -> Peer {
+        self.get_ref().0.peer()
     }
 }
 
@@ -218,12 +193,13 @@ impl Passed {
         sockets.entry(name.to_owned()).or_default().push(acceptor);
     }
 
-    fn take(&self, name: &str) -> Option<Acceptor> {
+    /// All sockets of a name: a unit may listen on several addresses.
+    fn take(&self, name: &str) -> Vec<Acceptor> {
         self.sockets
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .get_mut(name)?
-            .pop()
+            .remove(name)
+            .unwrap_or_default()
     }
 }
 
@@ -272,14 +248,16 @@ impl Listeners {
                 continue;
             }
             match self.bind(&settings.address) {
-                Ok(acceptor) => {
-                    bound.insert(key.clone(), acceptor);
+                Ok(acceptors) => {
+                    bound.insert(key.clone(), acceptors);
                 }
                 Err(error) => {
                     // All or nothing; what systemd passed is kept for the next time.
-                    for (key, (acceptor, _)) in bound {
+                    for (key, acceptors) in bound {
                         if let Some(name) = key.strip_prefix("systemd:") {
-                            self.passed.put(name, acceptor);
+                            for (acceptor, _) in acceptors {
+                                self.passed.put(name, acceptor);
+                            }
                         }
                     }
                     return Err(format!("listener {}: {error}", settings.name));
@@ -300,7 +278,7 @@ impl Listeners {
             if let Some(o) = open.get(&key) {
                 o.settings.store(Arc::new(settings));
                 o.tls.store(tls);
-            } else if let Some((acceptor, local)) = bound.remove(&key) {
+            } else if let Some(acceptors) = bound.remove(&key) {
                 let name = settings.name.clone();
                 let passed = matches!(settings.address, ListenAddress::Systemd(_))
                     .then(|| key.trim_start_matches("systemd:").to_owned());
@@ -309,31 +287,35 @@ impl Listeners {
                     tls: Arc::new(ArcSwapOption::new(tls)),
                     cancel: self.services.stop.child_token(),
                 };
-                let (services, settings, tls) = (
-                    self.services.clone(),
-                    Arc::clone(&o.settings),
-                    Arc::clone(&o.tls),
-                );
-                let (cancel, tasks, sockets) = (
-                    o.cancel.clone(),
-                    self.tasks.clone(),
-                    Arc::clone(&self.passed),
-                );
-                self.tasks.spawn(async move {
-                    let acceptor =
-                        accept_loop(acceptor, services, settings, tls, cancel, tasks).await;
-                    if let Some(name) = passed {
-                        sockets.put(&name, acceptor);
-                    }
-                });
-                tracing::info!(event = "listening", listener = %name, address = %local);
+                for (acceptor, local) in acceptors {
+                    let (services, settings, tls) = (
+                        self.services.clone(),
+                        Arc::clone(&o.settings),
+                        Arc::clone(&o.tls),
+                    );
+                    let (cancel, tasks, sockets, passed) = (
+                        o.cancel.clone(),
+                        self.tasks.clone(),
+                        Arc::clone(&self.passed),
+                        passed.clone(),
+                    );
+                    self.tasks.spawn(async move {
+                        let acceptor =
+                            accept_loop(acceptor, services, settings, tls, cancel, tasks).await;
+                        if let Some(name) = passed {
+                            sockets.put(&name, acceptor);
+                        }
+                    });
+                    tracing::info!(event = "listening", listener = %name, address = %local);
+                }
                 open.insert(key, o);
             }
         }
         Ok(())
     }
 
-    fn bind(&self, address: &ListenAddress) -> Result<(Acceptor, String), String> {
+    /// Opens an address; several sockets where systemd has passed several of the name.
+    fn bind(&self, address: &ListenAddress) -> Result<Vec<(Acceptor, String)>, String> {
         match address {
             ListenAddress::Tcp(address) => {
                 let listener = bind_tcp(*address).map_err(|e| {
@@ -342,23 +324,34 @@ impl Listeners {
                 let local = listener
                     .local_addr()
                     .map_or_else(|_| address.to_string(), |a| a.to_string());
-                Ok((Acceptor::Tcp(listener), local))
+                Ok(vec![(Acceptor::Tcp(listener), local)])
             }
             ListenAddress::Unix(path) => {
                 let listener = bind_unix(path)
                     .map_err(|e| format!("cannot listen on {}: {e}", path.display()))?;
-                Ok((Acceptor::Unix(listener), format!("unix:{}", path.display())))
+                Ok(vec![(
+                    Acceptor::Unix(listener),
+                    format!("unix:{}", path.display()),
+                )])
             }
             ListenAddress::Systemd(name) => {
-                let acceptor = self.passed.take(name).ok_or_else(|| format!("systemd passed no socket named {name}; set FileDescriptorName={name} in the .socket unit and start by it"))?;
-                let local = match &acceptor {
-                    Acceptor::Tcp(listener) => listener
-                        .local_addr()
-                        .map(|a| a.to_string())
-                        .unwrap_or_default(),
-                    Acceptor::Unix(_) => format!("systemd:{name}"),
+                let acceptors = self.passed.take(name);
+                if acceptors.is_empty() {
+                    return Err(format!(
+                        "systemd passed no socket named {name}; set FileDescriptorName={name} in the .socket unit and start by it"
+                    ));
+                }
+                let named = |acceptor: Acceptor| {
+                    let local = match &acceptor {
+                        Acceptor::Tcp(listener) => listener
+                            .local_addr()
+                            .map(|a| a.to_string())
+                            .unwrap_or_default(),
+                        Acceptor::Unix(_) => format!("systemd:{name}"),
+                    };
+                    (acceptor, local)
                 };
-                Ok((acceptor, local))
+                Ok(acceptors.into_iter().map(named).collect())
             }
         }
     }

@@ -415,7 +415,8 @@ impl Session {
         let address = rcpt
             .address
             .unwrap_or_else(|| transaction.begun.tenant.email.clone());
-        if !address.as_str().is_ascii() && !transaction.mail.smtputf8 {
+        let plain = address.as_str().is_ascii() && rcpt.orcpt.as_ref().is_none_or(|o| o.is_ascii());
+        if !plain && !transaction.mail.smtputf8 {
             return self.error(reply_for::command_error(&CommandError::NeedsUtf8, true));
         }
         let known = transaction

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
 use zeroize::Zeroizing;
@@ -99,7 +100,11 @@ impl SecretRef {
 }
 
 fn read_file(path: &std::path::Path) -> std::io::Result<Secret> {
-    let file = std::fs::File::open(path)?;
+    // Without waiting: a pipe that nobody writes to must not hold us up.
+    let file = std::fs::File::options()
+        .read(true)
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)?;
     if !file.metadata()?.is_file() {
         return Err(std::io::Error::other("not a regular file"));
     }

@@ -289,6 +289,13 @@ fn data_directory_key(data_dir: &Path, vault: &Path) -> Result<Zeroizing<Vec<u8>
                     path.display()
                 )));
             }
+            let owner = metadata.uid();
+            if owner != rustix::process::geteuid().as_raw() && owner != 0 {
+                return Err(VaultError::Key(format!(
+                    "{} belongs to user {owner}, who could change it; give it to the user that runs Postbote",
+                    path.display()
+                )));
+            }
             if metadata.mode() & 0o077 != 0 {
                 return Err(VaultError::Key(format!(
                     "{0} may be read by others; run: chmod 600 {0}",

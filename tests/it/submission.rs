@@ -317,17 +317,26 @@ fn systemd_passes_sockets_by_name() {
         "acme",
         "name = \"ACME\"\nemail = \"office@acme.example\"\n[upstream]\nkind = \"capture\"\n",
     );
-    // What systemd does: an open socket as descriptor 3, its name and our process id beside it.
-    let wrapper = "import os,socket,sys\ns=socket.socket()\ns.bind(('127.0.0.1',0))\ns.listen(16)\nos.dup2(s.fileno(),3)\nos.set_inheritable(3,True)\nos.environ.update(LISTEN_FDS='1',LISTEN_FDNAMES='smtp',LISTEN_PID=str(os.getpid()))\nos.execv(sys.argv[1],sys.argv[1:])\n";
+    // What systemd does: open sockets from descriptor 3 on, their names and our process id beside
+    // them; a unit with two ListenStream= passes both under one name.
+    let wrapper = "import os,socket,sys\nfor n in (3,4):\n s=socket.socket()\n s.bind(('127.0.0.1',0))\n s.listen(16)\n os.dup2(s.detach(),n)\n os.set_inheritable(n,True)\nos.environ.update(LISTEN_FDS='2',LISTEN_FDNAMES='smtp:smtp',LISTEN_PID=str(os.getpid()))\nos.execv(sys.argv[1],sys.argv[1:])\n";
     let server = Server::start(&site, &["python3", "-c", wrapper]);
-    submit(
-        server.port("passed"),
-        None,
-        "a@b.example",
-        &["x@else.example"],
-        &text("passed"),
-    );
-    server.wait_log("event=sent");
+    for line in server.wait_log_count("event=listening listener=passed", 2) {
+        let port = line
+            .rsplit(':')
+            .next()
+            .expect("port")
+            .parse()
+            .expect("port");
+        submit(
+            port,
+            None,
+            "a@b.example",
+            &["x@else.example"],
+            &text("passed"),
+        );
+    }
+    server.wait_log_count("event=sent", 2);
 }
 
 #[test]

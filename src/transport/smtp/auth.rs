@@ -90,6 +90,8 @@ pub async fn login(
         Zeroizing::new(sasl::encode(password.as_bytes())),
         sasl::plain(username, &password),
         Zeroizing::new(url_encoded(&password)),
+        // As a form writes it: blanks as `+`, which comparing leaves out.
+        Zeroizing::new(url_encoded(&password.replace(' ', ""))),
     ];
     let reply = match mechanism {
         Mechanism::Plain => {

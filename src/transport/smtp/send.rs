@@ -383,7 +383,13 @@ impl Connection {
             if let Some(notify) = recipient.recipient.notify.map(Notify::to_parameter) {
                 line.push_str(&format!(" NOTIFY={notify}"));
             }
-            if let Some(orcpt) = &recipient.recipient.orcpt {
+            // UTF-8 in it is for servers that take it; what is left out is only shown in a bounce.
+            let orcpt = recipient
+                .recipient
+                .orcpt
+                .as_ref()
+                .filter(|orcpt| orcpt.is_ascii() || self.capabilities.smtputf8);
+            if let Some(orcpt) = orcpt {
                 line.push_str(&format!(" ORCPT={orcpt}"));
             }
         }
