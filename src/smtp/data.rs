@@ -372,4 +372,126 @@ mod tests {
             proptest::prop_assert_eq!(out, text);
         }
     }
+
+    /// What the automaton must do, in the plainest words: the line breaks of the wire, and the end
+    /// where a lone dot stands between two CRLF. Gives how many octets belong to the message, the
+    /// text, and whether there was something that another server could take for an end.
+    fn reference(wire: &[u8]) -> Option<(usize, Vec<u8>, bool)> {
+        // (text of the segment, its break, where it ends); CR CR LF is one break.
+        let (mut segments, mut at, mut start) = (Vec::new(), 0, 0);
+        while at < wire.len() {
+            let crs = wire[at..].iter().take_while(|b| **b == b'\r').count();
+            let lone_dot = wire[start..at]
+                .iter()
+                .filter(|b| **b != 0)
+                .eq([b'.'].iter());
+            let (kind, length) = match (crs, wire.get(at + crs)) {
+                (0, Some(b'\n')) => ("LF", 1),
+                (0, _) => {
+                    at += 1;
+                    continue;
+                }
+                (1.., Some(b'\n')) if crs == 1 || !lone_dot => ("CRLF", crs + 1),
+                (1.., None) => break, // not told yet which break this is
+                (1.., Some(_)) if lone_dot => ("CR", 1),
+                (1.., Some(_)) => ("CR", crs),
+            };
+            segments.push((&wire[start..at], kind, at + length));
+            at += length;
+            start = at;
+        }
+        let (mut text, mut previous, mut danger) = (Vec::new(), "CRLF", false);
+        for (segment, kind, end) in segments {
+            let shown: Vec<u8> = segment.iter().copied().filter(|b| *b != 0).collect();
+            if shown == b"." {
+                if segment.len() == 1 && previous == "CRLF" && kind == "CRLF" {
+                    return Some((end, text, danger));
+                }
+                danger = true;
+            } else {
+                // A dot in front of a line is stuffing, except behind a stray CR.
+                let stuffed = shown.first() == Some(&b'.') && previous != "CR";
+                text.extend_from_slice(&shown[usize::from(stuffed)..]);
+            }
+            text.extend_from_slice(if kind == "CR" { b" " } else { b"\r\n" });
+            previous = kind;
+        }
+        None
+    }
+
+    /// All strings of up to seven octets of those that matter: at the start of the data, behind a
+    /// line and behind a word, whole and cut at every place.
+    #[test]
+    fn every_short_string() {
+        const OCTETS: [u8; 6] = [b'\r', b'\n', b'.', 0, b' ', b'x'];
+        let mut tried = 0u64;
+        for length in 1..=7u32 {
+            for number in 0..6u64.pow(length) {
+                let string: Vec<u8> = (0..length)
+                    .map(|i| OCTETS[usize::try_from(number / 6u64.pow(i) % 6).expect("small")])
+                    .collect();
+                for start in [&b""[..], b"a\r\n", b"a"] {
+                    let wire = [start, &string, b"x\r\n.\r\n"].concat();
+                    let (end, text, danger) = reference(&wire).expect("an end");
+                    let whole = receive(BareNewline::Normalize, false, &wire);
+                    let (used, done, findings, out) = &whole;
+                    assert!(
+                        *done && *used == end && findings.smuggling == danger,
+                        "{wire:?}: {used} {findings:?}, wanted {end} {danger}"
+                    );
+                    // A message that is refused is not relayed, whatever its text.
+                    assert!(danger || *out == text, "{wire:?}: {out:?}, wanted {text:?}");
+                    assert_eq!(findings.nul, wire[..end].contains(&0), "{wire:?}");
+                    tried += 1;
+                    for cut in 1..wire.len() {
+                        let mut receiver = Receiver::new(BareNewline::Normalize, false);
+                        let mut out = Vec::new();
+                        let mut used = receiver.feed(&wire[..cut], &mut out);
+                        if used == cut {
+                            used += receiver.feed(&wire[cut..], &mut out);
+                        }
+                        assert_eq!(
+                            (used, receiver.is_done(), receiver.findings(), out),
+                            whole,
+                            "{wire:?} cut at {cut}"
+                        );
+                    }
+                }
+            }
+        }
+        assert_eq!(tried, 3 * 335_922);
+    }
+
+    /// The other direction: whatever text of ours is stuffed, only its own end ends it, and a
+    /// receiver has the same text again.
+    #[test]
+    fn every_short_text_comes_out_unchanged() {
+        const OCTETS: [&[u8]; 4] = [b"\r\n", b".", b" ", b"x"];
+        for length in 0..=7u32 {
+            for number in 0..4u64.pow(length) {
+                let text: Vec<u8> = (0..length)
+                    .flat_map(|i| OCTETS[usize::try_from(number / 4u64.pow(i) % 4).expect("small")])
+                    .copied()
+                    .collect();
+                let mut whole = text.clone();
+                if !whole.is_empty() && !whole.ends_with(b"\r\n") {
+                    whole.extend_from_slice(b"\r\n");
+                }
+                for cut in 0..=text.len() {
+                    let mut wire = Vec::new();
+                    let mut stuffer = Stuffer::default();
+                    stuffer.push(&text[..cut], &mut wire);
+                    stuffer.push(&text[cut..], &mut wire);
+                    stuffer.finish(&mut wire);
+                    let (used, done, findings, out) = receive(BareNewline::Reject, false, &wire);
+                    assert!(
+                        done && used == wire.len(),
+                        "{text:?} cut at {cut}: {wire:?}"
+                    );
+                    assert_eq!(findings, Findings::default());
+                    assert_eq!(out, whole, "{text:?} cut at {cut}");
+                }
+            }
+        }
+    }
 }

@@ -643,6 +643,30 @@ impl Writer {
     }
 }
 
+/// See [`super::read_any_journal`].
+pub(super) fn read_any(octets: &[u8]) {
+    let read = |octets: &[u8]| -> io::Result<Scanned> {
+        let file = File::from(rustix::fs::memfd_create(
+            "journal",
+            rustix::fs::MemfdFlags::CLOEXEC,
+        )?);
+        file.write_all_at(octets, 0)?;
+        scan(&mut Window::new(&file, octets.len() as u64), 0)
+    };
+    let Ok(found) = read(octets) else { return };
+    let mut young = Young::new(0, u64::MAX);
+    young.replay(&found.records, Path::new("/nowhere"));
+    let mut whole = Vec::new();
+    for number in 1..=3 {
+        write_record(&mut whole, number, RecordKind::Read, b"{\"seq\":1}", octets);
+    }
+    whole.extend_from_slice(octets);
+    if let Ok(found) = read(&whole) {
+        let first: Vec<u64> = found.records.iter().take(3).map(|r| r.number).collect();
+        assert_eq!(first, [1, 2, 3], "what was whole is not found");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1134,3 +1134,10 @@ fn guard_key(tenant: &TenantId, envelope: &Envelope, sha256: &[u8; 32]) -> [u8; 
 pub fn is_intact(stored: &Stored, bytes: &[u8]) -> bool {
     incoming::sha256(bytes) == stored.sha256
 }
+
+/// Reads any octets as a journal, for fuzzing: twice, the second time behind records that are
+/// whole, which must all be found.
+#[doc(hidden)]
+pub fn read_any_journal(octets: &[u8]) {
+    journal::read_any(octets);
+}

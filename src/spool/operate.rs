@@ -89,7 +89,7 @@ impl Spool {
 
     fn select(&self, filter: &Filter, by_row_state: bool) -> Result<Vec<Stored>, StoreError> {
         let bodies = self.inner.bodies.directory().to_owned();
-        self.inner.store.read_now(|db| {
+        let mut found: Vec<Stored> = self.inner.store.read_now(|db| {
             let mut sql = format!("SELECT {COLUMNS} FROM messages WHERE 1");
             let mut values: Vec<String> = Vec::new();
             if !filter.ids.is_empty() {
@@ -114,7 +114,28 @@ impl Spool {
                     from_row(row, &bodies)
                 })?
                 .collect()
-        })
+        })?;
+        // What is young is there only while the database cannot be written.
+        for young in self.inner.store.journal().young(|young| young.waiting()) {
+            let wanted = (filter.ids.is_empty()
+                || filter
+                    .ids
+                    .iter()
+                    .any(|id| young.id.as_str().eq_ignore_ascii_case(id)))
+                && filter
+                    .tenant
+                    .as_ref()
+                    .is_none_or(|t| young.tenant.as_str() == t)
+                && (!by_row_state
+                    || filter
+                        .state
+                        .as_ref()
+                        .is_none_or(|s| young.state.word() == s));
+            if wanted && !found.iter().any(|stored| stored.seq == young.seq) {
+                found.push(Stored::clone(&young));
+            }
+        }
+        Ok(found)
     }
 
     /// One message's story, from the queue or the history.

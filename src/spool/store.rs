@@ -237,7 +237,10 @@ impl Store {
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        self.fold_now()?;
+        if let Err(error) = self.fold_now() {
+            // Looking must be possible when writing is not (a full disk).
+            tracing::warn!(event = "fold-failed", reason = %error, "what is shown lacks the last seconds");
+        }
         self.peek(query)
     }
 

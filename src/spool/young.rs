@@ -262,6 +262,15 @@ impl Young {
             .map(|entry| Arc::clone(&entry.stored))
     }
 
+    /// All that wait and are young, oldest first.
+    pub fn waiting(&self) -> Vec<Arc<Stored>> {
+        self.accepted
+            .values()
+            .filter(|entry| entry.number <= self.written)
+            .map(|entry| Arc::clone(&entry.stored))
+            .collect()
+    }
+
     /// The journal has written everything up to this number; `true`: the store should know.
     pub fn written(&mut self, number: u64) -> bool {
         self.written = self.written.max(number);
