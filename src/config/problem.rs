@@ -1,6 +1,6 @@
 //! What is wrong with a configuration, said so that it can be mended at once.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 /// How bad a problem is.
@@ -33,26 +33,31 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = match self.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        };
-        write!(f, "{}", self.file.display())?;
+        let mut text = self.file.display().to_string();
         if self.line > 0 {
-            write!(f, ":{}", self.line)?;
+            write!(text, ":{}", self.line)?;
         }
-        write!(f, ": {word}")?;
-        if !self.key.is_empty() {
-            write!(f, ": {}", self.key)?;
+        text.push_str(match self.severity {
+            Severity::Error => ": error",
+            Severity::Warning => ": warning",
+        });
+        for (before, words) in [
+            (": ", &self.key),
+            (": found ", &self.found),
+            ("; allowed: ", &self.allowed),
+            ("; ", &self.hint),
+        ] {
+            if !words.is_empty() {
+                text.push_str(before);
+                text.push_str(words);
+            }
         }
-        if !self.found.is_empty() {
-            write!(f, ": found {}", self.found)?;
-        }
-        if !self.allowed.is_empty() {
-            write!(f, "; allowed: {}", self.allowed)?;
-        }
-        if !self.hint.is_empty() {
-            write!(f, "; {}", self.hint)?;
+        // What stands in a file may be anything; in a line of ours it is text.
+        for c in text.chars() {
+            match c {
+                c if c.is_control() => write!(f, "\\u{{{:x}}}", u32::from(c))?,
+                c => f.write_char(c)?,
+            }
         }
         Ok(())
     }

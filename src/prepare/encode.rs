@@ -301,6 +301,13 @@ pub fn mailbox_text(
     utf8: bool,
 ) -> String {
     let address = address.with_ascii_domain();
+    // `a:b@c` is a mailbox on the wire; in a header a bare colon would begin a group.
+    let address = match address.rsplit_once('@') {
+        Some((local, domain)) if local.contains(':') && !local.starts_with('"') => {
+            format!("\"{local}\"@{domain}")
+        }
+        _ => address,
+    };
     if name.trim().is_empty() {
         return address;
     }
