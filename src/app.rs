@@ -25,7 +25,7 @@ use crate::submission::auth::Authenticator;
 use crate::submission::connection::Services;
 use crate::submission::listener::{Listeners, Passed};
 use crate::submission::session::random_text;
-use crate::transport::smtp::{Context, Timeouts, tls};
+use crate::transport::smtp::{Context, Timeouts};
 use crate::transport::transcript::Transcript;
 use crate::vault::{Secrets, Vault, write_durably};
 
@@ -115,7 +115,7 @@ pub fn transport_context(
     transcript: Transcript,
 ) -> Context {
     Context {
-        roots: Arc::new(tls::machine_roots()),
+        roots: Arc::default(),
         secrets,
         hostname: config.server.hostname.clone(),
         instance,

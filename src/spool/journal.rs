@@ -36,10 +36,36 @@ const FILE_LIMIT: u64 = 16 << 20;
 const RECORD_LIMIT: usize = 8 << 20;
 /// Files grow by this many octets of zeros.
 const GROWTH: u64 = 1 << 20;
-/// Records that nobody waits for are synced after this long without company.
+/// Records that need no sync of their own wait so long for one that does.
+const GATHER: Duration = Duration::from_millis(1);
+/// What was written without a sync is synced after this long without company.
 const LAZY_SYNC: Duration = Duration::from_millis(50);
 /// How long a full journal waits for the store before mail is refused.
 const STORE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// When a record has to be on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// On stable storage before the answer.
+    Sync,
+    /// Written before the answer: the end of this process does not take it, a power cut may.
+    Written,
+    /// With whatever comes next.
+    Whenever,
+}
+
+/// What the writer waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waits {
+    /// Nothing: it writes.
+    No,
+    /// Anything at all.
+    Any,
+    /// Something that somebody waits for, or a moment without it.
+    Wanted,
+    /// Something to sync, so that what there is goes with it.
+    Sync,
+}
 
 /// What a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +115,9 @@ struct State {
     buffer: Vec<u8>,
     /// Somebody in the buffer waits for a sync.
     wants_sync: bool,
+    /// Somebody in the buffer waits.
+    wanted: bool,
+    waits: Waits,
     answers: Vec<Answer>,
     next: u64,
     young: Young,
@@ -170,6 +199,8 @@ impl Journal {
             state: Mutex::new(State {
                 buffer: Vec::new(),
                 wants_sync: false,
+                wanted: false,
+                waits: Waits::No,
                 answers: Vec::new(),
                 next,
                 young: Young::new(folded, next - 1),
@@ -208,14 +239,14 @@ impl Journal {
         *lock(&self.shared.store) = Some(store);
     }
 
-    /// Adds a record, and in the same step what it means to what is young. With `sync` the answer
-    /// comes when it is on stable storage, without when it is written.
+    /// Adds a record, and in the same step what it means to what is young. The answer comes when
+    /// it is where the urgency says.
     pub fn append(
         &self,
         kind: RecordKind,
         meta: &[u8],
         body: &[u8],
-        sync: bool,
+        urgency: Urgency,
         apply: impl FnOnce(&mut Young, u64),
     ) -> oneshot::Receiver<Result<(), StoreError>> {
         let (answer, done) = oneshot::channel();
@@ -228,12 +259,21 @@ impl Journal {
         let number = state.next;
         state.next += 1;
         write_record(&mut state.buffer, number, kind, meta, body);
-        state.wants_sync |= sync;
+        state.wants_sync |= urgency == Urgency::Sync;
+        state.wanted |= urgency != Urgency::Whenever;
         state.answers.push(answer);
         apply(&mut state.young, number);
-        let first = state.answers.len() == 1;
+        let wake = match state.waits {
+            Waits::No => false,
+            Waits::Any => true,
+            Waits::Wanted => urgency != Urgency::Whenever,
+            Waits::Sync => urgency == Urgency::Sync,
+        };
+        if wake {
+            state.waits = Waits::No;
+        }
         drop(guard);
-        if first {
+        if wake {
             self.shared.work.notify_one();
         }
         done
@@ -506,37 +546,44 @@ impl Writer {
     /// What has gathered; `None` when the journal is closed and all is on disk.
     fn next(&mut self, spare: &mut Vec<u8>, unsynced: &mut bool) -> Option<Batch> {
         let mut state = lock(&self.shared.state);
-        while state.answers.is_empty() {
-            if state.closed || *unsynced {
-                let wait = if state.closed {
-                    Duration::ZERO
-                } else {
-                    LAZY_SYNC
-                };
-                let waited = self
-                    .shared
-                    .work
-                    .wait_timeout(state, wait)
-                    .unwrap_or_else(PoisonError::into_inner);
-                state = waited.0;
-                if !state.answers.is_empty() {
-                    break;
-                }
-                if std::mem::take(unsynced) {
-                    drop(state);
-                    self.sync_both();
-                    state = lock(&self.shared.state);
-                } else if state.closed {
+        while !state.wanted {
+            if state.answers.is_empty() && !*unsynced {
+                if state.closed {
                     return None;
                 }
-            } else {
+                state.waits = Waits::Any;
                 state = self
                     .shared
                     .work
                     .wait(state)
                     .unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            state.waits = Waits::Wanted;
+            let wait = if state.closed {
+                Duration::ZERO
+            } else {
+                LAZY_SYNC
+            };
+            state = self.wait(state, wait);
+            if state.wanted {
+                break;
+            }
+            if !state.answers.is_empty() {
+                break; // nobody waits for it, but it has waited long enough
+            }
+            if std::mem::take(unsynced) {
+                drop(state);
+                self.sync_both();
+                state = lock(&self.shared.state);
             }
         }
+        if !state.wants_sync && !state.closed {
+            state.waits = Waits::Sync;
+            state = self.wait(state, GATHER);
+        }
+        state.waits = Waits::No;
+        state.wanted = false;
         let octets = std::mem::replace(&mut state.buffer, std::mem::take(spare));
         let answers = std::mem::take(&mut state.answers);
         let last = state.next - 1;
@@ -547,6 +594,14 @@ impl Writer {
             answers,
             sync: std::mem::take(&mut state.wants_sync),
         })
+    }
+
+    fn wait<'a>(&'a self, state: MutexGuard<'a, State>, limit: Duration) -> MutexGuard<'a, State> {
+        self.shared
+            .work
+            .wait_timeout(state, limit)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
     }
 
     fn sync_both(&self) {

@@ -28,7 +28,7 @@ use rusqlite::{OptionalExtension as _, params};
 use tokio::sync::{Notify, oneshot};
 
 use bodies::Bodies;
-use journal::RecordKind;
+use journal::{RecordKind, Urgency};
 use rows::{load, owe, settle_row, time};
 
 pub use incoming::Incoming;
@@ -579,7 +579,7 @@ impl Spool {
             RecordKind::Accepted,
             &meta,
             &body,
-            true,
+            Urgency::Sync,
             |y, number| y.accept(number, young, guard),
         );
         let result = durable.await.unwrap_or_else(|_| Err(stopped()));
@@ -686,7 +686,7 @@ impl Spool {
             RecordKind::Read,
             &young::describe_read(seq),
             &[],
-            false,
+            Urgency::Whenever,
             |y, number| y.read(number, seq),
         );
     }
@@ -947,7 +947,11 @@ impl Spool {
                 RecordKind::Done,
                 &meta,
                 &[],
-                stored.memory().is_none(),
+                if stored.memory().is_none() {
+                    Urgency::Sync
+                } else {
+                    Urgency::Written
+                },
                 |young, number| young.settle(number, history),
             )
             .await

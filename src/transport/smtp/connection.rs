@@ -30,7 +30,7 @@ const ADDRESSES_LIMIT: usize = 5;
 #[derive(Clone)]
 pub struct Context {
     /// The machine's certificate authorities.
-    pub roots: Arc<rustls::RootCertStore>,
+    pub roots: Arc<std::sync::OnceLock<rustls::RootCertStore>>,
     /// Where passwords are.
     pub secrets: Secrets,
     /// Our name in EHLO.
@@ -212,7 +212,11 @@ impl Connection {
         let config = match settings.tls_cache.get() {
             Some(config) => Arc::clone(config),
             None => {
-                let built = tls::client_config(settings, &context.roots, &context.secrets);
+                let built = {
+                    // Read at the first need: most upstreams of a till are one.
+                    let roots = context.roots.get_or_init(tls::machine_roots);
+                    tls::client_config(settings, roots, &context.secrets)
+                };
                 let config = built.map_err(|e| {
                     self.failure(Cause::ClientCertificateUnusable, Stage::Tls, e.to_string())
                 })?;
