@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 
 /// How lines look.
@@ -43,13 +45,13 @@ pub fn start(format: Format, level: tracing::Level) -> Guard {
         .name("log".to_owned())
         .spawn(move || writer.write_out())
         .ok();
-    let filter = tracing_subscriber::EnvFilter::new(format!("off,postbote={level}"));
+    // Our own events; libraries are quiet.
+    let filter = Targets::new().with_target("postbote", level);
     let lines = Arc::clone(&sink);
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let layer = tracing_subscriber::fmt::layer()
         .with_writer(move || Line(Arc::clone(&lines)))
-        .event_format(Lines(format))
-        .finish();
+        .event_format(Lines(format));
+    let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter));
     // Fails only if a subscriber is set already, which then serves.
     let _ = tracing::subscriber::set_global_default(subscriber);
     Guard { sink, thread }

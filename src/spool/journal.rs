@@ -37,7 +37,7 @@ const RECORD_LIMIT: usize = 8 << 20;
 /// Files grow by this many octets of zeros.
 const GROWTH: u64 = 1 << 20;
 /// Records that need no sync of their own wait so long for one that does.
-const GATHER: Duration = Duration::from_millis(1);
+const GATHER: Duration = Duration::from_micros(100);
 /// What was written without a sync is synced after this long without company.
 const LAZY_SYNC: Duration = Duration::from_millis(50);
 /// How long a full journal waits for the store before mail is refused.

@@ -4,6 +4,7 @@
 //! and gets a [`Spooled`], from which alone a 250 is made; delivery takes a [`Claim`] and settles
 //! it. What stands behind (SQLite today) does not show.
 
+mod ahead;
 mod bodies;
 mod incoming;
 mod journal;
@@ -27,6 +28,7 @@ use jiff::Timestamp;
 use rusqlite::{OptionalExtension as _, params};
 use tokio::sync::{Notify, oneshot};
 
+use ahead::Ahead;
 use bodies::Bodies;
 use journal::{RecordKind, Urgency};
 use rows::{load, owe, settle_row, time};
@@ -220,6 +222,7 @@ struct Inner {
     /// Accepted messages of which it is not known that their client read the 250.
     unread: Mutex<HashMap<MessageId, [u8; 32]>>,
     active: Mutex<HashSet<i64>>,
+    ahead: Ahead,
     /// Messages that waited when a process ended out of order: one of them may be why.
     suspects: Mutex<HashSet<i64>>,
     waiters: Mutex<HashMap<i64, oneshot::Sender<Told>>>,
@@ -335,6 +338,7 @@ impl Spool {
                 flights: Mutex::default(),
                 unread: Mutex::default(),
                 active: Mutex::default(),
+                ahead: Ahead::default(),
                 suspects: Mutex::default(),
                 waiters: Mutex::default(),
                 hints: Mutex::default(),
@@ -824,25 +828,21 @@ impl Spool {
         }
         let remembered = lock(&self.inner.memory)
             .remove(seq)
+            .or_else(|| self.inner.ahead.take(seq))
             .or_else(|| self.inner.store.journal().young(|young| young.find(seq)));
         let stored = match remembered {
             Some(stored) => Some(stored),
-            None => {
-                let bodies = self.inner.bodies.directory().to_owned();
-                match self
-                    .inner
-                    .store
-                    .read(move |db| load(db, seq, &bodies))
-                    .await
-                {
-                    Ok(found) => found.map(Arc::new),
-                    Err(error) => {
-                        release();
-                        return Err(error);
-                    }
+            None => match self.read_run(seq).await {
+                Ok(found) => found.map(Arc::new),
+                Err(error) => {
+                    release();
+                    return Err(error);
                 }
-            }
+            },
         };
+        if let Some(stored) = &stored {
+            self.inner.ahead.claimed(stored);
+        }
         let Some(stored) = stored else {
             release();
             return Ok(None);
@@ -870,6 +870,27 @@ impl Spool {
             spool: self.clone(),
             settled: false,
         }))
+    }
+
+    /// Reads a message from the store, and the next ones of its tenant ahead.
+    async fn read_run(&self, seq: i64) -> Result<Option<Stored>, StoreError> {
+        let changes = self.inner.ahead.changes();
+        let bodies = self.inner.bodies.directory().to_owned();
+        let mut run = self
+            .inner
+            .store
+            .read(move |db| {
+                // One that cannot be read does not cost its neighbours.
+                rows::load_run(db, seq, ahead::RUN, &bodies)
+                    .or_else(|_| Ok(load(db, seq, &bodies)?.into_iter().collect()))
+            })
+            .await?;
+        if run.first().is_none_or(|first| first.seq != seq) {
+            return Ok(None);
+        }
+        let first = run.remove(0);
+        self.inner.ahead.keep(changes, run);
+        Ok(Some(first))
     }
 
     /// Records, durably, that the route may have taken the message from now on.

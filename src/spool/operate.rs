@@ -224,6 +224,7 @@ impl Spool {
             ));
         }
         let outcome = self.change_one(action, stored).await;
+        self.inner.ahead.forget();
         lock(&self.inner.active).remove(&seq);
         let due = matches!(
             (action, &outcome),

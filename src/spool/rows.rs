@@ -236,16 +236,37 @@ pub(super) fn load(
         .prepare_cached(&format!("SELECT {COLUMNS} FROM messages WHERE seq = ?1"))?
         .query_row([seq], |row| from_row(row, bodies))
         .optional()?;
-    let Some(mut stored) = found else {
-        return Ok(None);
-    };
+    found.map(|stored| with_content(db, stored)).transpose()
+}
+
+/// Loads a message and those of its tenant behind it that are due like it.
+pub(super) fn load_run(
+    db: &rusqlite::Connection,
+    seq: i64,
+    limit: usize,
+    bodies: &Path,
+) -> rusqlite::Result<Vec<Stored>> {
+    let rows: Vec<Stored> = db
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM messages WHERE tenant = (SELECT tenant FROM messages WHERE seq = ?1) AND seq >= ?1 ORDER BY seq LIMIT ?2"
+        ))?
+        .query_map(params![seq, i64::try_from(limit).unwrap_or(1)], |row| {
+            from_row(row, bodies)
+        })?
+        .collect::<Result<_, _>>()?;
+    rows.into_iter()
+        .map(|stored| with_content(db, stored))
+        .collect()
+}
+
+fn with_content(db: &rusqlite::Connection, mut stored: Stored) -> rusqlite::Result<Stored> {
     if matches!(stored.content, Content::Memory(_)) {
         let bytes: Vec<u8> = db
             .prepare_cached("SELECT content FROM bodies WHERE seq = ?1")?
-            .query_row([seq], |row| row.get(0))
+            .query_row([stored.seq], |row| row.get(0))
             .optional()?
             .unwrap_or_default();
         stored.content = Content::Memory(bytes.into());
     }
-    Ok(Some(stored))
+    Ok(stored)
 }
