@@ -20,6 +20,30 @@ it NAME:
 crash KILLS="200":
     POSTBOTE_CRASHES={{KILLS}} cargo nextest run --test crash --no-capture
 
+# Bad inputs and faults, each with the outcome that it must have: all, or some by id or group
+hostile *IDS:
+    cargo build
+    tests/hostile/run {{IDS}}
+
+# A kill or an error at every system call that matters, with what became of the mail
+faults *WORDS:
+    cargo build
+    tests/faults {{WORDS}}
+
+# Every fuzz target for so many seconds
+fuzz SECONDS="60":
+    fuzz/run {{SECONDS}}
+
+# What the parts of a message's way cost by themselves
+bench *WORDS:
+    cargo bench --bench parts -- {{WORDS}}
+
+# Postbote beside Postfix (and opendkim, OpenSMTPD) in one run, with ratios; about 20 minutes
+bench-peers *WORDS:
+    tests/install
+    cargo build --release --bin postbote --bench load
+    benches/peers {{WORDS}}
+
 # Time and memory that so many tenants take to load and to reload
 tenants COUNT="10000":
     cargo build --release

@@ -250,7 +250,8 @@ impl Journal {
         apply: impl FnOnce(&mut Young, u64),
     ) -> oneshot::Receiver<Result<(), StoreError>> {
         let (answer, done) = oneshot::channel();
-        if self.shared.failed.load(Ordering::Acquire) {
+        // What is promised nothing is still written: each end on record is a message not repeated.
+        if kind == RecordKind::Accepted && self.shared.failed.load(Ordering::Acquire) {
             let _ = answer.send(Err(broken()));
             return done;
         }
@@ -309,6 +310,18 @@ fn write_record(out: &mut Vec<u8>, number: u64, kind: RecordKind, meta: &[u8], b
     out[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
     out.extend_from_slice(body);
     out.resize(out.len().next_multiple_of(8), 0);
+}
+
+/// Wipes the records of accepted messages out of a batch.
+fn forget_accepted(octets: &mut [u8]) {
+    let mut at = 0;
+    while let Some(length) = octets.get(at..).and_then(record_length) {
+        let end = (at + length.next_multiple_of(8)).min(octets.len());
+        if octets[at + 16] == RecordKind::Accepted.code() {
+            octets[at..end].fill(0);
+        }
+        at = end;
+    }
 }
 
 /// What a file holds.
@@ -620,9 +633,7 @@ impl Writer {
     }
 
     fn commit(&mut self, batch: &Batch) -> Result<(), StoreError> {
-        if self.shared.failed.load(Ordering::Acquire) {
-            return Err(broken());
-        }
+        let failed = self.shared.failed.load(Ordering::Acquire);
         let length = batch.octets.len() as u64;
         self.make_room(length)?;
         let segment = &mut self.files[self.current];
@@ -643,11 +654,16 @@ impl Writer {
             }
             return Err(super::io_error(&error));
         }
+        if failed {
+            return if batch.sync { Err(broken()) } else { Ok(()) };
+        }
         if batch.sync
             && let Err(error) = segment.file.sync_data()
         {
-            // It was not promised, so the next start must not find it either.
-            let _ = segment.erase(before, length);
+            // What was not promised the next start must not find; ends of deliveries are true.
+            let mut kept = batch.octets.clone();
+            forget_accepted(&mut kept);
+            let _ = segment.file.write_all_at(&kept, before.0);
             self.give_up(&error);
             return Err(super::io_error(&error));
         }

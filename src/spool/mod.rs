@@ -686,13 +686,14 @@ impl Spool {
         }
         let seq = spooled.seq;
         // Nobody waits for it: after a crash in this moment a repeat counts as one once more.
-        let _ = self.inner.store.journal().append(
+        let written = self.inner.store.journal().append(
             RecordKind::Read,
             &young::describe_read(seq),
             &[],
             Urgency::Whenever,
             |y, number| y.read(number, seq),
         );
+        drop(written);
     }
 
     /// Tells whoever waits for a verdict; `true` if the application has really been told.
