@@ -6,11 +6,15 @@
 
 mod ahead;
 mod bodies;
+mod claim;
+mod guard;
 mod incoming;
 mod journal;
 mod message;
 pub mod operate;
 mod place;
+mod record;
+mod room;
 mod rows;
 mod store;
 mod young;
@@ -23,21 +27,24 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::digest;
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::params;
 use tokio::sync::{Notify, oneshot};
 
 use ahead::Ahead;
 use bodies::Bodies;
-use journal::{RecordKind, Urgency};
-use rows::{load, owe, settle_row, time};
+use guard::{Guarded, guard_key};
+use journal::Urgency;
+use record::RecordKind;
+use rows::{load, owe, time};
 
+pub use claim::{Claim, Settlement};
 pub use incoming::Incoming;
 pub use message::{
     DECIDED, Kind, Notice, Owed, OwedRecipient, RecipientState, RecipientStatus, STATES, State,
     Stored, Waiting,
 };
+pub use room::Reservation;
 pub use store::{Store, StoreError};
 
 use crate::message::{Content, Envelope, MessageId, TenantId};
@@ -114,9 +121,6 @@ pub struct Told {
     pub passed_on: oneshot::Sender<bool>,
 }
 
-/// How long a repeat waits to hear whether the first one's 250 was read.
-const FATE_LIMIT: Duration = Duration::from_secs(70);
-
 /// How long passing a verdict on may take before the application counts as not told.
 const TELL_LIMIT: Duration = Duration::from_secs(70);
 
@@ -129,31 +133,6 @@ pub enum Hint {
     Tenant(TenantId),
 }
 
-/// The sole right to deliver a message. Dropped unsettled, the message is due again.
-pub struct Claim {
-    stored: Arc<Stored>,
-    spool: Spool,
-    settled: bool,
-}
-
-impl Claim {
-    /// The message.
-    pub fn message(&self) -> &Arc<Stored> {
-        &self.stored
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        let mut active = lock(&self.spool.inner.active);
-        active.remove(&self.stored.seq);
-        drop(active);
-        if !self.settled {
-            self.spool.hint(Hint::Waiting(self.stored.waiting(None)));
-        }
-    }
-}
-
 impl Stored {
     fn waiting(&self, next: Option<Timestamp>) -> Waiting {
         Waiting {
@@ -161,40 +140,6 @@ impl Stored {
             tenant: self.tenant.clone(),
             accepted: self.accepted,
             next,
-        }
-    }
-}
-
-/// What became of an attempt.
-#[derive(Debug, Clone)]
-pub struct Settlement {
-    /// The new state of every recipient of the envelope.
-    pub recipients: Vec<RecipientState>,
-    /// The new state of the message; [`State::Done`] moves it to the history.
-    pub state: State,
-    /// When it is due, if a time is set.
-    pub next: Option<Timestamp>,
-    /// Why.
-    pub reason: String,
-    /// One more failed try.
-    pub count_attempt: bool,
-    /// The route that may have taken it.
-    pub uncertain: Option<String>,
-    /// Notices that are owed now, made durable together with their cause.
-    pub owed: Vec<Owed>,
-}
-
-impl Settlement {
-    /// The end of a message that a person takes away.
-    fn removed(stored: &Stored) -> Self {
-        Self {
-            recipients: stored.recipients.clone(),
-            state: State::Done,
-            next: None,
-            reason: "removed by a person".to_owned(),
-            count_attempt: false,
-            uncertain: None,
-            owed: Vec::new(),
         }
     }
 }
@@ -233,14 +178,6 @@ struct Inner {
     disk: Mutex<Option<(Instant, u64)>>,
 }
 
-/// A message whose 250 was lost.
-#[derive(Debug, Clone, Copy)]
-struct Guarded {
-    id: MessageId,
-    seq: i64,
-    until: Instant,
-}
-
 #[derive(Default)]
 struct Memory {
     messages: HashMap<i64, Arc<Stored>>,
@@ -269,41 +206,6 @@ impl Memory {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Room set aside for a message that is coming in; given back when dropped.
-pub struct Reservation {
-    inner: Arc<Inner>,
-    bytes: u64,
-}
-
-impl Reservation {
-    /// Sets more room aside; `false` when the spool is full.
-    pub fn grow_to(&mut self, size: u64) -> bool {
-        if size <= self.bytes {
-            return true;
-        }
-        let more = size - self.bytes;
-        let limit = lock(&self.inner.limits).bytes;
-        let before = self.inner.reserved.fetch_add(more, Ordering::Relaxed);
-        self.bytes = size;
-        self.inner.bytes.load(Ordering::Relaxed) + before + more <= limit
-    }
-}
-
-/// A message may be under way so often when the process ends; then it is held.
-const POISON_LIMIT: u32 = 3;
-
-/// How long a look at the free room of the disk counts.
-const DISK_LOOK: Duration = Duration::from_millis(200);
-
-/// Free octets that the disk must have besides a message.
-const DISK_RESERVE: u64 = 1 << 20;
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        self.inner.reserved.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
 }
 
 impl Spool {
@@ -477,28 +379,6 @@ impl Spool {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
-    /// Whether the disk has room for a message of that size: half as much again is wanted, for
-    /// what goes with it. Looked at no more than a few times a second.
-    pub fn disk_has_room(&self, size: u64) -> bool {
-        let wanted = size.saturating_add(size / 2).saturating_add(DISK_RESERVE);
-        let mut known = lock(&self.inner.disk);
-        let fresh = known.is_some_and(|(at, free)| at.elapsed() < DISK_LOOK && free >= wanted);
-        if !fresh {
-            let free = rustix::fs::statvfs(self.inner.bodies.directory())
-                .map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
-            *known = Some((Instant::now(), free));
-        }
-        known.is_none_or(|(_, free)| free >= wanted)
-    }
-
-    /// Room for a message that is coming in, none yet.
-    pub fn room(&self) -> Reservation {
-        Reservation {
-            inner: Arc::clone(&self.inner),
-            bytes: 0,
-        }
-    }
-
     /// Gives back the file of a content that no message has any more.
     fn free(&self, content: &Content) {
         if let Some(name) = content.file_name() {
@@ -611,38 +491,6 @@ impl Spool {
         Ok(spooled)
     }
 
-    /// The message that this one repeats, if that one's 250 was lost. While it is open whether
-    /// it was, this waits; from then on the fate of this one is open.
-    async fn first_of(&self, key: [u8; 32]) -> Option<Guarded> {
-        loop {
-            let guarded = lock(&self.inner.guards).get(&key).copied();
-            if let Some(first) = guarded.filter(|first| Instant::now() < first.until) {
-                return Some(first);
-            }
-            let mut other = {
-                let mut flights = lock(&self.inner.flights);
-                match flights.get(&key) {
-                    Some(flight) => flight.subscribe(),
-                    None => {
-                        flights.insert(key, tokio::sync::watch::Sender::new(false));
-                        return None;
-                    }
-                }
-            };
-            let landed = tokio::time::timeout(FATE_LIMIT, other.wait_for(|landed| *landed)).await;
-            if landed.is_err() {
-                return None;
-            }
-        }
-    }
-
-    /// The fate of a message is known.
-    fn landed(&self, key: &[u8; 32]) {
-        if let Some(flight) = lock(&self.inner.flights).remove(key) {
-            flight.send_replace(true);
-        }
-    }
-
     /// Lets delivery begin with what was committed.
     pub fn release(&self, spooled: &mut Spooled) {
         if let Some(waiting) = spooled.waiting.take() {
@@ -657,43 +505,6 @@ impl Spool {
             lock(&self.inner.waiters).insert(spooled.seq, sender);
         }
         receiver
-    }
-
-    /// The connection has ended and the client cannot have read our 250: from now on the same
-    /// message again is taken for a repeat.
-    pub fn lost(&self, spooled: &Spooled) {
-        let window = lock(&self.inner.limits).duplicates;
-        if let (Some(key), false) = (spooled.guard, window.is_zero()) {
-            let guarded = Guarded {
-                id: spooled.id,
-                seq: spooled.seq,
-                until: Instant::now() + window,
-            };
-            lock(&self.inner.guards).insert(key, guarded);
-        }
-        if let Some(key) = spooled.guard {
-            self.landed(&key);
-        }
-    }
-
-    /// The client has read our 250: the same message again is a new one.
-    pub fn went_on(&self, spooled: &Spooled) {
-        let Some(key) = spooled.guard else { return };
-        lock(&self.inner.guards).remove(&key);
-        self.landed(&key);
-        if lock(&self.inner.unread).remove(&spooled.id).is_none() {
-            return;
-        }
-        let seq = spooled.seq;
-        // Nobody waits for it: after a crash in this moment a repeat counts as one once more.
-        let written = self.inner.store.journal().append(
-            RecordKind::Read,
-            &young::describe_read(seq),
-            &[],
-            Urgency::Whenever,
-            |y, number| y.read(number, seq),
-        );
-        drop(written);
     }
 
     /// Tells whoever waits for a verdict; `true` if the application has really been told.
@@ -771,213 +582,6 @@ impl Spool {
         if ended.is_ok() {
             let _ = tokio::task::spawn_blocking(move || store.checkpoint_now()).await;
         }
-    }
-
-    /// Counts, durably, a try at a message that may have ended an earlier process. `false`: it was
-    /// under way too often when one ended; it is held now.
-    async fn try_suspect(&self, seq: i64) -> Result<bool, StoreError> {
-        if !lock(&self.inner.suspects).contains(&seq) {
-            return Ok(true);
-        }
-        let (sender, begun) = oneshot::channel();
-        let now = Timestamp::now().as_millisecond();
-        self.inner
-            .store
-            .change(move |db| {
-                let begun: Option<u32> = db
-                    .prepare_cached(
-                        "UPDATE messages SET begun = begun + 1 WHERE seq = ?1 RETURNING begun",
-                    )?
-                    .query_row([seq], |row| row.get(0))
-                    .optional()?;
-                if begun.is_some_and(|n| n > POISON_LIMIT) {
-                    db.execute("UPDATE messages SET state = 'held', held_since = ?2, begun = 0, reason = 'Postbote ended three times while this message was being delivered: it may be why; release it to try again' WHERE seq = ?1", params![seq, now])?;
-                }
-                let _ = sender.send(begun.unwrap_or(0));
-                Ok(())
-            })
-            .await?;
-        let good = begun.await.unwrap_or(0) <= POISON_LIMIT;
-        if !good {
-            tracing::error!(
-                event = "poison",
-                seq = seq,
-                "a message was under way whenever Postbote ended; it is held: see `postbote queue list --state held`"
-            );
-        }
-        Ok(good)
-    }
-
-    /// The sole right to deliver a message; `None` if it is gone, held, or already claimed.
-    pub async fn claim(&self, seq: i64) -> Result<Option<Claim>, StoreError> {
-        if !lock(&self.inner.active).insert(seq) {
-            return Ok(None);
-        }
-        let release = || {
-            lock(&self.inner.active).remove(&seq);
-        };
-        match self.try_suspect(seq).await {
-            Ok(true) => {}
-            Ok(false) => {
-                release();
-                return Ok(None);
-            }
-            Err(error) => {
-                release();
-                return Err(error);
-            }
-        }
-        let remembered = lock(&self.inner.memory)
-            .remove(seq)
-            .or_else(|| self.inner.ahead.take(seq))
-            .or_else(|| self.inner.store.journal().young(|young| young.find(seq)));
-        let stored = match remembered {
-            Some(stored) => Some(stored),
-            None => match self.read_run(seq).await {
-                Ok(found) => found.map(Arc::new),
-                Err(error) => {
-                    release();
-                    return Err(error);
-                }
-            },
-        };
-        if let Some(stored) = &stored {
-            self.inner.ahead.claimed(stored);
-        }
-        let Some(stored) = stored else {
-            release();
-            return Ok(None);
-        };
-        let stored = if stored.envelope.recipients.len() == stored.recipients.len() {
-            stored
-        } else {
-            release();
-            return Err(StoreError::Failed(format!(
-                "message {} is damaged: its recipients do not fit",
-                stored.id
-            )));
-        };
-        let due = match stored.state {
-            State::Queued | State::Deferred | State::Suspended => true,
-            State::Uncertain => stored.next.is_some(),
-            State::Held | State::Failed | State::Done => false,
-        };
-        if !due {
-            release();
-            return Ok(None);
-        }
-        Ok(Some(Claim {
-            stored,
-            spool: self.clone(),
-            settled: false,
-        }))
-    }
-
-    /// Reads a message from the store, and the next ones of its tenant ahead.
-    async fn read_run(&self, seq: i64) -> Result<Option<Stored>, StoreError> {
-        let changes = self.inner.ahead.changes();
-        let bodies = self.inner.bodies.directory().to_owned();
-        let mut run = self
-            .inner
-            .store
-            .read(move |db| {
-                // One that cannot be read does not cost its neighbours.
-                rows::load_run(db, seq, ahead::RUN, &bodies)
-                    .or_else(|_| Ok(load(db, seq, &bodies)?.into_iter().collect()))
-            })
-            .await?;
-        if run.first().is_none_or(|first| first.seq != seq) {
-            return Ok(None);
-        }
-        let first = run.remove(0);
-        self.inner.ahead.keep(changes, run);
-        Ok(Some(first))
-    }
-
-    /// Records, durably, that the route may have taken the message from now on.
-    pub async fn mark_uncertain(&self, claim: &Claim, route: String) -> Result<(), StoreError> {
-        let seq = claim.stored.seq;
-        self.inner
-            .store
-            .change(move |db| {
-                db.prepare_cached("UPDATE messages SET uncertain = ?2 WHERE seq = ?1")?
-                    .execute(params![seq, route])
-                    .map(|_| ())
-            })
-            .await
-    }
-
-    /// Settles a claim: the result is durable when this returns. On failure the claim is given
-    /// back, so that the message is not tried again before its result is on record.
-    pub async fn try_settle(
-        &self,
-        mut claim: Claim,
-        settlement: Settlement,
-    ) -> Result<(), (Claim, StoreError)> {
-        let stored = Arc::clone(&claim.stored);
-        let done = settlement.state == State::Done;
-        let leaves = done || settlement.state == State::Failed;
-        let guard = lock(&self.inner.unread).get(&stored.id).copied();
-        let result = if done && settlement.owed.is_empty() {
-            self.journal_done(&stored, &settlement, guard.as_ref())
-                .await
-        } else {
-            let row = Arc::clone(&stored);
-            self.inner
-                .store
-                .change(move |db| settle_row(db, &row, &settlement, guard.as_ref()))
-                .await
-        };
-        if let Err(error) = result {
-            return Err((claim, error));
-        }
-        if leaves {
-            self.subtract(stored.size);
-        }
-        if done {
-            self.free(&stored.content);
-        }
-        claim.settled = true;
-        if lock(&self.inner.suspects).remove(&stored.seq) && !done {
-            // It was not why.
-            let seq = stored.seq;
-            self.inner.store.change_later(move |db| {
-                db.prepare_cached("UPDATE messages SET begun = 0 WHERE seq = ?1")?
-                    .execute([seq])
-                    .map(|_| ())
-            });
-        }
-        Ok(())
-    }
-
-    /// Records the end of a message in the journal. It is not synced for its own sake: what a
-    /// power cut takes is delivered again, never lost. Only where a body file goes with it, the
-    /// end must be there first.
-    async fn journal_done(
-        &self,
-        stored: &Stored,
-        settlement: &Settlement,
-        guard: Option<&[u8; 32]>,
-    ) -> Result<(), StoreError> {
-        let history = rows::history(stored, settlement, guard).map_err(|e| StoreError::of(&e))?;
-        let meta = serde_json::to_vec(&history).map_err(|e| StoreError::Failed(e.to_string()))?;
-        let history = Arc::new(history);
-        self.inner
-            .store
-            .journal()
-            .append(
-                RecordKind::Done,
-                &meta,
-                &[],
-                if stored.memory().is_none() {
-                    Urgency::Sync
-                } else {
-                    Urgency::Written
-                },
-                |young, number| young.settle(number, history),
-            )
-            .await
-            .unwrap_or_else(|_| Err(stopped()))
     }
 
     /// The health of all lanes, as they were saved.
@@ -1134,28 +738,6 @@ fn lock_directory(directory: &Path) -> Result<File, StoreError> {
     Ok(file)
 }
 
-fn guard_key(tenant: &TenantId, envelope: &Envelope, sha256: &[u8; 32]) -> [u8; 32] {
-    let mut context = digest::Context::new(&digest::SHA256);
-    context.update(tenant.as_str().as_bytes());
-    context.update(&[0]);
-    context.update(
-        envelope
-            .mail_from
-            .as_ref()
-            .map_or("", |a| a.as_str())
-            .as_bytes(),
-    );
-    for recipient in &envelope.recipients {
-        context.update(&[0]);
-        context.update(recipient.address.as_str().as_bytes());
-    }
-    context.update(&[0, 0]);
-    context.update(sha256);
-    let mut out = [0; 32];
-    out.copy_from_slice(context.finish().as_ref());
-    out
-}
-
 /// Whether bytes are those that were accepted.
 pub fn is_intact(stored: &Stored, bytes: &[u8]) -> bool {
     incoming::sha256(bytes) == stored.sha256
@@ -1165,5 +747,5 @@ pub fn is_intact(stored: &Stored, bytes: &[u8]) -> bool {
 /// whole, which must all be found.
 #[doc(hidden)]
 pub fn read_any_journal(octets: &[u8]) {
-    journal::read_any(octets);
+    record::read_any(octets);
 }

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::oneshot;
 
-use super::journal::{Journal, Observer, Record};
+use super::journal::{Journal, Observer};
+use super::record::Record;
 
 /// Most changes of one commit.
 const BATCH_LIMIT: usize = 512;

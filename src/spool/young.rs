@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _};
 use serde::{Deserialize, Serialize};
 
-use super::journal::{Record, RecordKind};
 use super::message::{Kind, RecipientState, State, Stored};
+use super::record::{Record, RecordKind};
 use super::rows::{self, insert};
 use crate::message::{Content, Envelope, MessageId, TenantId};
 use crate::prepare::Origin;
