@@ -44,6 +44,11 @@ bench-peers *WORDS:
     cargo build --release --bin postbote --bench load
     benches/peers {{WORDS}}
 
+# Start, backlog, large messages, many tenants, round trips against their limits
+limits:
+    cargo build --release --bin postbote --bench load
+    benches/limits
+
 # Time and memory that so many tenants take to load and to reload
 tenants COUNT="10000":
     cargo build --release

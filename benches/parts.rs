@@ -203,6 +203,7 @@ fn commit(bencher: Bencher<'_, '_>, writers: usize, size: usize) {
                         origin: Origin::default(),
                         content: incoming,
                         held: true,
+                        hung_up: false,
                     };
                     let spool = spool.clone();
                     tokio::spawn(async move { spool.commit(admitted).await.unwrap().id() })

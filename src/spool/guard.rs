@@ -20,6 +20,17 @@ pub(super) struct Guarded {
     pub until: Instant,
 }
 
+/// What became of the 250 of a message.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Fate {
+    /// Not known yet.
+    Open,
+    /// It was read.
+    Read(Guarded),
+    /// It was lost, or there was none.
+    Lost,
+}
+
 pub(super) fn guard_key(tenant: &TenantId, envelope: &Envelope, sha256: &[u8; 32]) -> [u8; 32] {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(tenant.as_str().as_bytes());
@@ -44,8 +55,9 @@ pub(super) fn guard_key(tenant: &TenantId, envelope: &Envelope, sha256: &[u8; 32
 
 impl Spool {
     /// The message that this one repeats, if that one's 250 was lost. While it is open whether
-    /// it was, this waits; from then on the fate of this one is open.
-    pub(super) async fn first_of(&self, key: [u8; 32]) -> Option<Guarded> {
+    /// it was, this waits; from then on the fate of this one is open. `hung_up`: the client of
+    /// this one has closed already: it may be the first try, overtaken by its own repeat.
+    pub(super) async fn first_of(&self, key: [u8; 32], hung_up: bool) -> Option<Guarded> {
         loop {
             let guarded = lock(&self.inner.guards).get(&key).copied();
             if let Some(first) = guarded.filter(|first| Instant::now() < first.until) {
@@ -56,22 +68,25 @@ impl Spool {
                 match flights.get(&key) {
                     Some(flight) => flight.subscribe(),
                     None => {
-                        flights.insert(key, tokio::sync::watch::Sender::new(false));
+                        flights.insert(key, tokio::sync::watch::Sender::new(Fate::Open));
                         return None;
                     }
                 }
             };
-            let landed = tokio::time::timeout(FATE_LIMIT, other.wait_for(|landed| *landed)).await;
-            if landed.is_err() {
+            let known = other.wait_for(|fate| !matches!(fate, Fate::Open));
+            let Ok(fate) = tokio::time::timeout(FATE_LIMIT, known).await else {
                 return None;
+            };
+            if let (Ok(Fate::Read(first)), true) = (fate.map(|fate| *fate), hung_up) {
+                return Some(first);
             }
         }
     }
 
     /// The fate of a message is known.
-    pub(super) fn landed(&self, key: &[u8; 32]) {
+    pub(super) fn landed(&self, key: &[u8; 32], fate: Fate) {
         if let Some(flight) = lock(&self.inner.flights).remove(key) {
-            flight.send_replace(true);
+            flight.send_replace(fate);
         }
     }
 
@@ -88,7 +103,7 @@ impl Spool {
             lock(&self.inner.guards).insert(key, guarded);
         }
         if let Some(key) = spooled.guard {
-            self.landed(&key);
+            self.landed(&key, Fate::Lost);
         }
     }
 
@@ -96,7 +111,12 @@ impl Spool {
     pub fn went_on(&self, spooled: &Spooled) {
         let Some(key) = spooled.guard else { return };
         lock(&self.inner.guards).remove(&key);
-        self.landed(&key);
+        let read = Guarded {
+            id: spooled.id,
+            seq: spooled.seq,
+            until: Instant::now(),
+        };
+        self.landed(&key, Fate::Read(read));
         if lock(&self.inner.unread).remove(&spooled.id).is_none() {
             return;
         }

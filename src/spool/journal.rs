@@ -30,6 +30,8 @@ const GROWTH: u64 = 1 << 20;
 const GATHER: Duration = Duration::from_micros(100);
 /// What was written without a sync is synced after this long without company.
 const LAZY_SYNC: Duration = Duration::from_millis(50);
+/// How long a full journal waits for readers of the database to let its log be folded.
+const READER_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a full journal waits for the store before mail is refused.
 const STORE_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -477,6 +479,12 @@ impl Writer {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(StoreError::Full);
+            }
+            let folded = self.files[other].last <= state.young.folded();
+            if folded && left < STORE_PATIENCE - READER_PATIENCE {
+                // The store has it, if not past its own log: somebody reads the database and does
+                // not end. Mail does not wait for that.
+                break;
             }
             state.young.hurry();
             drop(state);

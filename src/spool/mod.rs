@@ -33,7 +33,7 @@ use tokio::sync::{Notify, oneshot};
 
 use ahead::Ahead;
 use bodies::Bodies;
-use guard::{Guarded, guard_key};
+use guard::{Fate, Guarded, guard_key};
 use journal::Urgency;
 use record::RecordKind;
 use rows::{load, owe, time};
@@ -51,7 +51,7 @@ use crate::message::{Content, Envelope, MessageId, TenantId};
 use crate::prepare::Origin;
 
 /// Octets of just accepted messages that are kept in memory for their delivery.
-const MEMORY_BUDGET: usize = 8 << 20;
+const MEMORY_BUDGET: usize = 4 << 20;
 
 /// Limits of the spool.
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +77,8 @@ pub struct Admitted {
     pub content: Incoming,
     /// It is held from the start (`sending = "hold"`).
     pub held: bool,
+    /// Its client has closed the connection already.
+    pub hung_up: bool,
 }
 
 /// Proof that a message is on stable storage. Only [`Spool::commit`] makes it.
@@ -163,7 +165,7 @@ struct Inner {
     guards: Mutex<HashMap<[u8; 32], Guarded>>,
     /// Messages whose fate is open: being committed, or answered and not known to be read. The
     /// same message again waits until it is known.
-    flights: Mutex<HashMap<[u8; 32], tokio::sync::watch::Sender<bool>>>,
+    flights: Mutex<HashMap<[u8; 32], tokio::sync::watch::Sender<Fate>>>,
     /// Accepted messages of which it is not known that their client read the 250.
     unread: Mutex<HashMap<MessageId, [u8; 32]>>,
     active: Mutex<HashSet<i64>>,
@@ -400,6 +402,7 @@ impl Spool {
             origin,
             content,
             held,
+            hung_up,
         } = admitted;
         let id = content.id();
         let size = content.size();
@@ -416,7 +419,7 @@ impl Spool {
         let guard = (kind == Kind::Submission && !window.is_zero())
             .then(|| guard_key(&tenant, &envelope, &sha256));
         let first = match guard {
-            Some(key) => self.first_of(key).await,
+            Some(key) => self.first_of(key, hung_up).await,
             None => None,
         };
         if let Some(first) = first {
@@ -470,7 +473,7 @@ impl Spool {
         if let Err(error) = result {
             self.free(&stored.content);
             if let Some(key) = guard {
-                self.landed(&key);
+                self.landed(&key, Fate::Lost);
             }
             return Err(error);
         }

@@ -437,10 +437,10 @@ impl Writer {
             .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
                 Ok(row.get::<_, i64>(1)? == row.get::<_, i64>(2)?)
             });
-        if let Ok(true) = all {
-            self.journal.young(|young| young.checkpointed(number));
-            self.journal.folded();
-        }
+        let done = matches!(all, Ok(true));
+        self.journal
+            .young(|young| young.checkpointed(done.then_some(number)));
+        self.journal.folded();
     }
 
     /// Whether the file that we write is still the one of that name.

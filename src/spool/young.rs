@@ -22,7 +22,7 @@ use crate::prepare::Origin;
 /// The store takes over at the latest after this time.
 const AGE_LIMIT: Duration = Duration::from_secs(1);
 /// … and from so many octets of waiting mail on.
-const OCTETS_LIMIT: usize = 4 << 20;
+const OCTETS_LIMIT: usize = 2 << 20;
 /// … or from so many settled messages.
 const SETTLED_LIMIT: usize = 1024;
 /// After a failure the store is left alone for this long.
@@ -354,9 +354,10 @@ impl Young {
         self.safe
     }
 
-    /// The store's write-ahead log is folded into its database up to this number.
-    pub fn checkpointed(&mut self, number: u64) {
-        self.safe = self.safe.max(number);
+    /// The store has tried to fold its write-ahead log into its database; up to this number it
+    /// did. Somebody who reads the database may have kept it from that.
+    pub fn checkpointed(&mut self, number: Option<u64>) {
+        self.safe = self.safe.max(number.unwrap_or(0));
         self.hurry = false;
     }
 

@@ -572,12 +572,13 @@ impl<S: Stream> Connection<S> {
         &mut self,
         session: &mut Session,
         begun: &Begun,
-        admitted: crate::spool::Admitted,
+        mut admitted: crate::spool::Admitted,
         shown: Shown,
         out: &mut Vec<u8>,
     ) -> bool {
         let spool = self.services.spool.clone();
         let held = admitted.held;
+        admitted.hung_up = self.peer_now() != Peer::There;
         let mut spooled = match spool.commit(admitted).await {
             Ok(spooled) => spooled,
             Err(error) => {
