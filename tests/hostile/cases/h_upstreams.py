@@ -4,7 +4,7 @@ import base64, os, pathlib, re, socket, ssl, subprocess, tempfile, threading, ti
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import rig as base
-from rig import CANARY, TOKEN, Broken, Client, Upstream, case, check, wait_until
+from rig import not_here, CANARY, TOKEN, Broken, Client, Upstream, case, check, wait_until
 from cases._g_clock import fast
 from cases._h_certificates import Authority, pin, server
 
@@ -711,8 +711,10 @@ token_url = "{url}"
 """
 
 
-@case("H15", "XOAUTH2 refused with a 334", start=False)
-def _(rig):
+not_here("H15", "XOAUTH2: not in this version; `xoauth2_refused` plays the row once it is")
+
+
+def xoauth2_refused(rig):
     """The plain connection is to loopback, which interface.md allows."""
     dialogues = {"mends": [], "never": []}
 
