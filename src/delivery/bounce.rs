@@ -1,7 +1,7 @@
 //! Bounces and delay notices (RFC 3464), to the return path, in the tenant's language; more than
 //! ten a minute to one return path become one digest. Never for a bounce.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -76,6 +76,8 @@ fn original_header(stored: &Stored) -> String {
 #[derive(Debug, Default)]
 pub struct Bouncer {
     sent: HashMap<String, Vec<Instant>>,
+    /// Return paths that have had their share: what is left comes in one digest.
+    over: HashSet<String>,
 }
 
 impl Bouncer {
@@ -105,7 +107,11 @@ impl Bouncer {
             };
             let sent = self.sent.entry(path.clone()).or_default();
             sent.retain(|at| at.elapsed() < WINDOW);
-            let room = SINGLE_LIMIT.saturating_sub(sent.len());
+            let room = if self.over.contains(&path) {
+                0
+            } else {
+                SINGLE_LIMIT.saturating_sub(sent.len())
+            };
             let mut notices = notices.into_iter();
             for (seq, notice) in notices.by_ref().take(room) {
                 if self
@@ -122,12 +128,14 @@ impl Bouncer {
             if rest.is_empty() {
                 continue;
             }
+            self.over.insert(path.clone());
             let sent = self.sent.entry(path.clone()).or_default();
             let free_in = sent.first().map_or(Duration::ZERO, |first| {
                 WINDOW.saturating_sub(first.elapsed())
             });
             if free_in.is_zero() {
                 if self.write(tools, now, &tenant, &path, &rest).await {
+                    self.over.remove(&path);
                     self.sent.entry(path).or_default().push(Instant::now());
                 }
             } else {

@@ -316,6 +316,7 @@ def _(rig):
     check(len(bounces(rig.upstream)) == 10, f"{len(bounces(rig.upstream))} bounces within a minute")
     rig.kill()
     rig.start()  # what is owed is not forgotten, and the limit may start anew
+    wait_until("single ones again", lambda: len(bounces(rig.upstream)) >= 20)
     clock.move(wall=61, steady=61)
     wait_until("a digest", lambda: [m for m in bounces(rig.upstream) if "60" in str(count_of(m)) or count_of(m) > 1], 15)
     clock.move(wall=130, steady=130)
