@@ -57,7 +57,13 @@ impl Address {
         }
         check_local(local)?;
         let domain = check_domain(domain)?;
-        if local.len() + 1 + domain.len() > ADDRESS_LIMIT {
+        // As it goes over the wire, in A-labels, it may be longer than as it was written.
+        let wire = if domain.is_ascii() {
+            domain.len()
+        } else {
+            ascii_domain(&domain).map_or(domain.len(), |ascii| ascii.len().max(domain.len()))
+        };
+        if local.len() + 1 + wire > ADDRESS_LIMIT {
             return Err(AddressError::TooLong);
         }
         let at = u16::try_from(local.len()).map_err(|_| AddressError::TooLong)?;
@@ -313,5 +319,16 @@ mod tests {
         assert!(!a.same_mailbox(&b), "the local part keeps its case");
         assert!(Address::parse("grüße@b.c").expect("valid").needs_smtputf8());
         assert_eq!(Address::parse("a@t.").expect("valid").as_str(), "a@t");
+    }
+
+    /// Short enough as written, too long in A-labels: it could not stand in a command.
+    #[test]
+    fn the_length_that_counts_is_that_on_the_wire() {
+        let domain = vec!["ü"; 30].join(".");
+        assert_eq!(ascii_domain(&domain).map(|ascii| ascii.len()), Some(239));
+        let with_local =
+            |length: usize| Address::parse(&format!("{}@{domain}", "l".repeat(length)));
+        assert_eq!(with_local(15), Err(AddressError::TooLong));
+        assert!(with_local(14).is_ok_and(|a| a.with_ascii_domain().len() == ADDRESS_LIMIT));
     }
 }
