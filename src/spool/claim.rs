@@ -71,7 +71,7 @@ impl Settlement {
 }
 
 /// A message may be under way so often when the process ends; then it is held.
-const POISON_LIMIT: u32 = 3;
+const POISON_LIMIT: u32 = 20;
 
 impl Spool {
     /// Counts, durably, a try at a message that may have ended an earlier process. `false`: it was
@@ -92,7 +92,7 @@ impl Spool {
                     .query_row([seq], |row| row.get(0))
                     .optional()?;
                 if begun.is_some_and(|n| n > POISON_LIMIT) {
-                    db.execute("UPDATE messages SET state = 'held', held_since = ?2, begun = 0, reason = 'Postbote ended three times while this message was being delivered: it may be why; release it to try again' WHERE seq = ?1", params![seq, now])?;
+                    db.execute("UPDATE messages SET state = 'held', held_since = ?2, begun = 0, reason = 'Postbote ended again and again while this message was being delivered: it may be why; release it to try again' WHERE seq = ?1", params![seq, now])?;
                 }
                 let _ = sender.send(begun.unwrap_or(0));
                 Ok(())

@@ -926,7 +926,7 @@ def _(rig):
     mail.send(5)
     kills = crash_at(rig, 100)
     f.open_again(rig)
-    for _ in range(5):
+    for _ in range(40):
         wait_until("the process dies, or the others arrive", lambda: rig.process.poll() is not None or arrived_others(mail, poison), 15)
         if rig.process.poll() is None:
             break
