@@ -7,6 +7,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
+use super::clock::Clock;
 use super::lane::{self, Health, Pool};
 use super::report::{log_recipient, owed, owed_for_success};
 use super::sender::prepare_for;
@@ -74,6 +75,8 @@ pub struct Way {
     pub server: String,
     /// Which settings of the lane these are.
     pub generation: u64,
+    /// The clock that `health` goes by.
+    pub clock: Clock,
 }
 
 /// How often one message may pause its whole route; then it waits by itself.
@@ -127,7 +130,7 @@ pub async fn run(tools: &Tools, now: &Now, way: &Way, claim: Claim) -> Finished 
     if !stored.is_sealed {
         return quarantine(tools, claim).await;
     }
-    if is_expired(now, &way.health, &stored, Timestamp::now()) {
+    if is_expired(now, &way.health, &stored, way.clock.now()) {
         let owed = expire(tools, now, way, &stored, false);
         settle(tools, claim, owed).await;
         return Finished {
@@ -604,7 +607,7 @@ async fn conclude(
     stored: &Arc<Stored>,
     outcome: Outcome,
 ) -> Finished {
-    let at = Timestamp::now();
+    let at = way.clock.now();
     let mut settlement = unchanged(stored);
     settlement.uncertain = stored.uncertain.clone();
     let mut worst: Option<Failure> = None;
@@ -878,6 +881,7 @@ pub async fn give_up(tools: &Tools, now: &Now, tenant: &Arc<Tenant>, route: Rout
         slowed: 0,
         server: String::new(),
         generation: 0,
+        clock: Clock::start(),
     };
     let settlement = expire(tools, now, &way, &stored, true);
     settle(tools, claim, settlement).await;

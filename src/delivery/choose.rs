@@ -193,6 +193,7 @@ impl Scheduler {
                 slowed: 0,
                 server,
                 generation,
+                clock: queues.clock,
             });
         }
         None
@@ -264,8 +265,8 @@ impl Scheduler {
                 Upstream::Capture(_) => None,
             };
             let now = scheduler.inner.now.load_full();
-            let at = Timestamp::now();
             let mut queues = lock(&scheduler.inner);
+            let at = queues.time();
             let mut waiting = Vec::new();
             if let Some(lane) = queues.lanes.get_mut(&RouteKey::System) {
                 lane.looking = false;

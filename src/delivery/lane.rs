@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::clock::Jump;
 use super::retry;
 use crate::transport::Upstream;
 use crate::transport::smtp::Connection;
@@ -156,8 +157,8 @@ impl Health {
 
     /// The machine's clock was moved: what is planned keeps its distance from now, and the jump
     /// does not count towards giving up.
-    pub fn clock_moved(&mut self, from: Timestamp, to: Timestamp) {
-        let moved = to.duration_since(from);
+    pub fn clock_moved(&mut self, jump: Jump) {
+        let moved = jump.moved();
         for time in [
             &mut self.retry_at,
             &mut self.slow_until,
@@ -171,8 +172,8 @@ impl Health {
                 *time = time.saturating_add(moved).unwrap_or(*time);
             }
         }
-        if to > from {
-            self.exclude(from, to);
+        if jump.to > jump.from {
+            self.exclude(jump.from, jump.to);
         }
     }
 

@@ -4,6 +4,7 @@
 pub mod attempt;
 pub mod bounce;
 mod choose;
+mod clock;
 pub mod lane;
 mod queue;
 mod report;

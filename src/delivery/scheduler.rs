@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::attempt::{self, Again, Finished, LaneNews, Now, Tools, Way};
 use super::bounce::Bouncer;
+use super::clock::Clock;
 use super::lane::{self, Gate, Health, Pool};
 use super::queue::TenantQueue;
 use crate::failure::Class;
@@ -27,8 +28,6 @@ const SWEEP: Duration = Duration::from_secs(10);
 const ATTEMPTS_LIMIT: usize = 1000;
 /// Most of them at one server, however many tenants use it: one that hangs leaves room for others.
 pub(super) const SERVER_LIMIT: usize = 250;
-/// A difference between the machine's clock and ours from which the clock was moved.
-const CLOCK_JUMP: i64 = 60;
 
 /// Delivery as a whole. Cheap to clone.
 #[derive(Clone)]
@@ -62,8 +61,8 @@ pub(super) struct Queues {
     held_since: Option<Timestamp>,
     /// Attempts that run at each server, and tenants that wait for one of them to end.
     pub(super) servers: HashMap<String, Server>,
-    /// The machine's clock and ours when last looked at.
-    clock: Option<(Timestamp, std::time::Instant)>,
+    /// The machine's clock when last looked at.
+    pub(super) clock: Clock,
 }
 
 /// A server that lanes lead to; many tenants may use the same.
@@ -102,7 +101,7 @@ impl Queues {
     fn add(&mut self, waiting: Waiting) {
         let queue = self.tenants.entry(waiting.tenant.clone()).or_default();
         match waiting.next {
-            Some(at) if at > Timestamp::now() => {
+            Some(at) if at > self.clock.now() => {
                 queue.push_later(at, waiting.seq, waiting.accepted);
                 self.timers.insert((at, waiting.tenant), ());
             }
@@ -113,22 +112,15 @@ impl Queues {
         }
     }
 
-    /// Notices when the machine's clock was moved (by hand, by the network, by a long sleep):
-    /// plans keep their distance, and no mail grows old by it.
-    fn watch_clock(&mut self, at: Timestamp) {
-        let now = std::time::Instant::now();
-        let Some((then, instant)) = self.clock.replace((at, now)) else {
-            return;
+    /// The time now. If the machine's clock was moved, plans keep their distance, and no mail grows
+    /// old by it.
+    pub(super) fn time(&mut self) -> Timestamp {
+        let Some(jump) = self.clock.look() else {
+            return self.clock.now();
         };
-        let passed = jiff::SignedDuration::try_from(now - instant).unwrap_or_default();
-        let expected = then.saturating_add(passed).unwrap_or(then);
-        let moved = at.duration_since(expected);
-        if moved.as_secs().abs() < CLOCK_JUMP {
-            return;
-        }
         tracing::warn!(
             event = "clock-moved",
-            seconds = moved.as_secs(),
+            seconds = jump.moved().as_secs(),
             "the machine's clock was moved; retries keep their distance, no mail expires by it"
         );
         // Lanes that nothing was known of have to know it too.
@@ -137,18 +129,19 @@ impl Queues {
         }
         self.lanes.entry(RouteKey::System).or_default();
         for lane in self.lanes.values_mut() {
-            lane.health.clock_moved(expected, at);
+            lane.health.clock_moved(jump);
         }
         let timers = std::mem::take(&mut self.timers);
         for ((time, tenant), ()) in timers {
-            let time = time.saturating_add(moved).unwrap_or(time);
+            let time = time.saturating_add(jump.moved()).unwrap_or(time);
             self.timers.insert((time, tenant), ());
         }
         for (tenant, queue) in &mut self.tenants {
-            if let Some(first) = queue.clock_moved(moved) {
+            if let Some(first) = queue.clock_moved(jump.moved()) {
                 self.timers.insert((first, tenant.clone()), ());
             }
         }
+        jump.to
     }
 
     pub(super) fn health(&self, key: &RouteKey) -> Health {
@@ -211,11 +204,11 @@ impl Scheduler {
         concerned: &dyn Fn(&TenantId) -> bool,
         system_concerned: bool,
     ) {
-        let at = Timestamp::now();
         let (was_sending, sends) = (self.inner.now.load().sending, now.sending);
         let directory = Arc::clone(&now.directory);
         self.inner.now.store(Arc::new(now));
         let mut queues = lock(&self.inner);
+        let at = queues.time();
         if was_sending && !sends {
             queues.held_since = Some(at);
         }
@@ -283,13 +276,7 @@ impl Scheduler {
             let wake = self.dispatch();
             let timer = async {
                 match wake {
-                    Some(at) => {
-                        tokio::time::sleep(
-                            Duration::try_from(at.duration_since(Timestamp::now()))
-                                .unwrap_or_default(),
-                        )
-                        .await
-                    }
+                    Some(wait) => tokio::time::sleep(wait).await,
                     None => std::future::pending().await,
                 }
             };
@@ -345,11 +332,10 @@ impl Scheduler {
     }
 
     /// Starts what may start; gives when to look again.
-    fn dispatch(&self) -> Option<Timestamp> {
+    fn dispatch(&self) -> Option<Duration> {
         let now = self.inner.now.load_full();
-        let at = Timestamp::now();
         let mut queues = lock(&self.inner);
-        queues.watch_clock(at);
+        let at = queues.time();
         for hint in self.inner.tools.spool.take_hints() {
             match hint {
                 Hint::Waiting(waiting) => queues.add(waiting),
@@ -401,7 +387,8 @@ impl Scheduler {
                 }
             }
         }
-        queues.timers.first_key_value().map(|((time, _), ())| *time)
+        let ((next, _), ()) = queues.timers.first_key_value()?;
+        Some(Duration::try_from(next.duration_since(at)).unwrap_or_default())
     }
 
     fn start(&self, seq: i64, way: Box<Way>, now: Arc<Now>) {
@@ -421,7 +408,7 @@ impl Scheduler {
                 Ok(None) => None,
                 Err(error) => {
                     tracing::error!(event = "claim-failed", tenant = %way.tenant.id, reason = %error, "a waiting message cannot be read; it is tried again");
-                    let again = lane::after(Timestamp::now(), Duration::from_secs(60));
+                    let again = lane::after(way.clock.now(), Duration::from_secs(60));
                     Some((Finished { news: LaneNews::Untried, again: Some(Again::At(again)) }, Timestamp::now()))
                 }
             };
@@ -430,9 +417,9 @@ impl Scheduler {
     }
 
     fn finish(&self, seq: i64, way: &Way, finished: Option<(Finished, Timestamp)>, now: &Now) {
-        let at = Timestamp::now();
         let id = &way.tenant.id;
         let mut queues = lock(&self.inner);
+        let at = queues.time();
         queues.running -= 1;
         let mut saved = None;
         let mut freed = Vec::new();
@@ -479,6 +466,7 @@ impl Scheduler {
         )) = &finished
         {
             let mut slowed_again = false;
+            let clock = queues.clock;
             let queue = queues.tenants.entry(id.clone()).or_default();
             if matches!(&finished, Some((Finished { news: LaneNews::Failed(f), .. }, _)) if matches!(f.class, Class::Slow(_)))
             {
@@ -491,8 +479,9 @@ impl Scheduler {
                     queue.push_ready(seq, *accepted);
                 }
                 Again::At(time) => {
-                    queue.push_later(*time, seq, *accepted);
-                    queues.timers.insert((*time, id.clone()), ());
+                    let time = clock.translate(*time, &way.clock);
+                    queue.push_later(time, seq, *accepted);
+                    queues.timers.insert((time, id.clone()), ());
                 }
             }
             if slowed_again {

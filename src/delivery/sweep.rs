@@ -21,12 +21,12 @@ impl Scheduler {
     /// Looks for late and expired messages behind closed lanes, and for idle connections.
     pub(super) async fn sweep(&self) {
         let now = self.inner.now.load_full();
-        let at = Timestamp::now();
         let mut expired = Vec::new();
         let mut late = Vec::new();
         let mut pools = Vec::new();
         {
             let mut queues = lock(&self.inner);
+            let at = queues.time();
             pools.extend(queues.lanes.values().map(|l| Arc::clone(&l.pool)));
             let Queues {
                 tenants,
@@ -86,9 +86,8 @@ impl Scheduler {
         if stored.warned || stored.kind.is_ours() || stored.envelope.mail_from.is_none() {
             return;
         }
-        if attempt::waited(&self.health_for(now, tenant), &stored, Timestamp::now())
-            <= now.retry.warn_after
-        {
+        let (health, at) = self.health_for(now, tenant);
+        if attempt::waited(&health, &stored, at) <= now.retry.warn_after {
             lock(&self.inner).warned.remove(&seq);
             return;
         }
@@ -135,8 +134,8 @@ impl Scheduler {
         let Ok(Some(stored)) = self.inner.tools.spool.load(seq).await else {
             return false;
         };
-        let health = self.health_for(now, tenant);
-        let waited = attempt::waited(&health, &stored, Timestamp::now());
+        let (health, at) = self.health_for(now, tenant);
+        let waited = attempt::waited(&health, &stored, at);
         if stored.state == State::Suspended || waited <= now.retry.give_up_after {
             return false;
         }
@@ -153,11 +152,14 @@ impl Scheduler {
         }
     }
 
-    /// What is known of a tenant's first choice.
-    fn health_for(&self, now: &Now, tenant: &Tenant) -> Health {
-        match route::first_choice(tenant, now.directory.system()) {
-            Ok(route) => lock(&self.inner).health(&route.key(tenant)),
+    /// What is known of a tenant's first choice, and the time that it goes by.
+    fn health_for(&self, now: &Now, tenant: &Tenant) -> (Health, Timestamp) {
+        let mut queues = lock(&self.inner);
+        let at = queues.time();
+        let health = match route::first_choice(tenant, now.directory.system()) {
+            Ok(route) => queues.health(&route.key(tenant)),
             Err(_) => Health::default(),
-        }
+        };
+        (health, at)
     }
 }
