@@ -421,6 +421,12 @@ impl Stream for Stdio {
     fn peer(&self) -> Peer {
         Peer::There
     }
+
+    fn end(&self) {}
+
+    fn is_over(&self) -> bool {
+        true
+    }
 }
 
 impl tokio::io::AsyncRead for Stdio {

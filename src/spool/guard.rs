@@ -12,6 +12,9 @@ use crate::message::{Envelope, MessageId, TenantId};
 /// How long a repeat waits to hear whether the first one's 250 was read.
 const FATE_LIMIT: Duration = Duration::from_secs(70);
 
+/// How many messages, whose 250 was read, are remembered for a first try that they have overtaken.
+const READ_LIMIT: usize = 1024;
+
 /// A message whose 250 was lost.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Guarded {
@@ -67,6 +70,9 @@ impl Spool {
                 let mut flights = lock(&self.inner.flights);
                 match flights.get(&key) {
                     Some(flight) => flight.subscribe(),
+                    None if hung_up && let Some(repeat) = self.lately_read(&key) => {
+                        return Some(repeat);
+                    }
                     None => {
                         flights.insert(key, tokio::sync::watch::Sender::new(Fate::Open));
                         return None;
@@ -81,6 +87,12 @@ impl Spool {
                 return Some(first);
             }
         }
+    }
+
+    fn lately_read(&self, key: &[u8; 32]) -> Option<Guarded> {
+        let read = lock(&self.inner.read);
+        let (_, repeat) = read.iter().rev().find(|(known, _)| known == key)?;
+        (Instant::now() < repeat.until).then_some(*repeat)
     }
 
     /// The fate of a message is known.
@@ -114,8 +126,15 @@ impl Spool {
         let read = Guarded {
             id: spooled.id,
             seq: spooled.seq,
-            until: Instant::now(),
+            until: Instant::now() + lock(&self.inner.limits).duplicates,
         };
+        {
+            let mut lately = lock(&self.inner.read);
+            if lately.len() == READ_LIMIT {
+                lately.pop_front();
+            }
+            lately.push_back((key, read));
+        }
         self.landed(&key, Fate::Read(read));
         if lock(&self.inner.unread).remove(&spooled.id).is_none() {
             return;

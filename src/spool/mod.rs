@@ -19,7 +19,7 @@ mod rows;
 mod store;
 mod young;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -166,6 +166,8 @@ struct Inner {
     /// Messages whose fate is open: being committed, or answered and not known to be read. The
     /// same message again waits until it is known.
     flights: Mutex<HashMap<[u8; 32], tokio::sync::watch::Sender<Fate>>>,
+    /// Contents whose 250 was read lately, the last one last.
+    read: Mutex<VecDeque<([u8; 32], Guarded)>>,
     /// Accepted messages of which it is not known that their client read the 250.
     unread: Mutex<HashMap<MessageId, [u8; 32]>>,
     active: Mutex<HashSet<i64>>,
@@ -240,6 +242,7 @@ impl Spool {
                 memory: Mutex::default(),
                 guards: Mutex::default(),
                 flights: Mutex::default(),
+                read: Mutex::default(),
                 unread: Mutex::default(),
                 active: Mutex::default(),
                 ahead: Ahead::default(),

@@ -67,6 +67,12 @@ pub enum Peer {
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {
     /// Looks at the peer without taking bytes. A reset shows only once.
     fn peer(&self) -> Peer;
+
+    /// Ends our side, under any TLS.
+    fn end(&self);
+
+    /// Whether all that was sent has been acknowledged, after both sides have ended.
+    fn is_over(&self) -> bool;
 }
 
 /// How a conversation ended.
@@ -377,7 +383,8 @@ impl<S: Stream> Connection<S> {
                     return Input::Eof;
                 }
                 Ok(Ok(0)) => {
-                    self.settle_last(false).await;
+                    let lost = self.last.is_some() && self.is_unread_at_end().await;
+                    self.settle_last(lost).await;
                     return Input::Eof;
                 }
                 Ok(Ok(_)) => {}
@@ -656,6 +663,29 @@ impl<S: Stream> Connection<S> {
         false
     }
 
+    /// The client has ended its side, and we end ours. Who had our 250 before that, or ends only
+    /// one side, acknowledges it; who was gone answers with a reset, or never.
+    async fn is_unread_at_end(&mut self) -> bool {
+        self.stream.end();
+        let began = Instant::now();
+        let mut pause = Duration::from_micros(250);
+        loop {
+            // In this order: a reset, too, ends the connection.
+            let over = self.stream.is_over();
+            if self.peer_now() == Peer::Reset {
+                return true;
+            }
+            if over {
+                return false;
+            }
+            if began.elapsed() > ACKNOWLEDGED_WITHIN {
+                return true;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(HANGUP_PAUSE);
+        }
+    }
+
     /// The connection has ended: has the client read our last 250?
     async fn settle_last(&mut self, reset: bool) {
         let Some(last) = self.last.take() else { return };
@@ -674,6 +704,8 @@ impl<S: Stream> Connection<S> {
 /// How often and how long we wait for the reset that a closed connection answers with.
 const HANGUP_CHECKS: u32 = 25;
 const HANGUP_PAUSE: Duration = Duration::from_millis(20);
+/// How long a closed connection may take to acknowledge our last bytes.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(5);
 /// A client that is still there so long after our 250 has read it.
 const SURELY_READ: Duration = Duration::from_secs(1);
 

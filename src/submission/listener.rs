@@ -57,11 +57,36 @@ pub enum Socket {
     Unix(UnixStream),
 }
 
+fn end(socket: impl AsFd) {
+    // Fails if the connection is gone, which is as good.
+    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
+}
+
+/// A TCP connection has no peer any more when all is acknowledged, or after a reset; what is sent
+/// through a UNIX socket is with the peer at once.
+fn is_over(socket: &TcpStream) -> bool {
+    rustix::net::getpeername(socket).is_err()
+}
+
 impl Stream for Socket {
     fn peer(&self) -> Peer {
         match self {
             Socket::Tcp(stream) => look(stream),
             Socket::Unix(stream) => look(stream),
+        }
+    }
+
+    fn end(&self) {
+        match self {
+            Socket::Tcp(stream) => end(stream),
+            Socket::Unix(stream) => end(stream),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        match self {
+            Socket::Tcp(stream) => is_over(stream),
+            Socket::Unix(_) => true,
         }
     }
 }
@@ -70,11 +95,27 @@ impl Stream for UnixStream {
     fn peer(&self) -> Peer {
         look(self)
     }
+
+    fn end(&self) {
+        end(self);
+    }
+
+    fn is_over(&self) -> bool {
+        true
+    }
 }
 
 impl Stream for TlsStream<Socket> {
     fn peer(&self) -> Peer {
         self.get_ref().0.peer()
+    }
+
+    fn end(&self) {
+        self.get_ref().0.end();
+    }
+
+    fn is_over(&self) -> bool {
+        self.get_ref().0.is_over()
     }
 }
 
