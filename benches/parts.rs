@@ -203,7 +203,7 @@ fn commit(bencher: Bencher<'_, '_>, writers: usize, size: usize) {
                         origin: Origin::default(),
                         content: incoming,
                         held: true,
-                        hung_up: false,
+                        hung_up: None,
                     };
                     let spool = spool.clone();
                     tokio::spawn(async move { spool.commit(admitted).await.unwrap().id() })

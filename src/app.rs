@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use notify::{RecursiveMode, Watcher as _};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Health, Phase};
 use crate::config::{self, Config, Sending};
 use crate::control::{self, Control};
-use crate::delivery::attempt::{self, MEMORY_KIB, Tools};
+use crate::delivery::attempt::{self, Tools};
 use crate::delivery::{Scheduler, scheduler};
 use crate::message::TenantId;
 use crate::observe::metrics::Metrics;
@@ -157,8 +158,8 @@ struct Server {
     scheduler: Scheduler,
 }
 
-/// Runs a server until it is told to stop.
-pub async fn run(path: &Path, config: Config) -> Result<(), Failure> {
+/// Runs a server until it is told to stop: submission here, delivery on `deliveries`.
+pub async fn run(path: &Path, config: Config, deliveries: &Handle) -> Result<(), Failure> {
     // Nobody but us reads what we write, and no core file holds a password.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
@@ -184,12 +185,7 @@ pub async fn run(path: &Path, config: Config) -> Result<(), Failure> {
         Timeouts::DELIVERY,
         Transcript::default(),
     );
-    let tools = Tools {
-        spool: spool.clone(),
-        context,
-        metrics: Arc::clone(&metrics),
-        memory: Arc::new(Semaphore::new(MEMORY_KIB)),
-    };
+    let tools = Tools::new(spool.clone(), context, Arc::clone(&metrics));
     let scheduler = Scheduler::new(tools, delivery_now(&config))?;
     let health = Arc::new(Health::new(
         spool.clone(),
@@ -238,7 +234,7 @@ pub async fn run(path: &Path, config: Config) -> Result<(), Failure> {
         spool.release_switch().await?;
     }
     let delivery = scheduler.clone();
-    let delivering = tokio::spawn(async move { delivery.run().await });
+    let delivering = deliveries.spawn(async move { delivery.run().await });
     spool.wake();
     let vault_text = std::fs::read(secrets.vault().path()).unwrap_or_default();
     let drain = config.server.drain;
@@ -480,12 +476,7 @@ pub fn open_stopped(config: &Config) -> Result<Tools, Failure> {
         Timeouts::TEST,
         Transcript::default(),
     );
-    Ok(Tools {
-        spool,
-        context,
-        metrics: Arc::new(Metrics::default()),
-        memory: Arc::new(Semaphore::new(MEMORY_KIB)),
-    })
+    Ok(Tools::new(spool, context, Arc::new(Metrics::default())))
 }
 
 /// How delivery would see the spool of a stopped server.

@@ -9,14 +9,13 @@ use tokio::sync::Semaphore;
 
 use super::clock::Clock;
 use super::lane::{self, Health, Pool};
+use super::preparing::{self, Preparing};
 use super::report::{log_recipient, owed, owed_for_success};
-use super::sender::prepare_for;
 use super::{Settings as Retry, Uncertain};
 use crate::explain::Cause;
 use crate::failure::{Class, Scope, Stage};
 use crate::message::Content;
 use crate::observe::metrics::Metrics;
-use crate::prepare::{Preparation, Prepared};
 use crate::smtp::capabilities::Capabilities;
 use crate::spool::{
     Claim, DECIDED, Kind, RecipientState, RecipientStatus, Settlement, Spool, State, Stored,
@@ -52,10 +51,26 @@ pub struct Tools {
     pub metrics: Arc<Metrics>,
     /// KiB of large messages that may be in memory at once.
     pub memory: Arc<Semaphore>,
+    /// How many messages may be signed or converted at once: as many as there are processors.
+    pub computing: Arc<Semaphore>,
+}
+
+impl Tools {
+    /// Tools with limits of their own.
+    pub fn new(spool: Spool, context: Context, metrics: Arc<Metrics>) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            spool,
+            context,
+            metrics,
+            memory: Arc::new(Semaphore::new(MEMORY_KIB)),
+            computing: Arc::new(Semaphore::new(processors)),
+        }
+    }
 }
 
 /// KiB for [`Tools::memory`].
-pub const MEMORY_KIB: usize = 64 * 1024;
+const MEMORY_KIB: usize = 64 * 1024;
 
 /// The way that was chosen for an attempt.
 pub struct Way {
@@ -121,7 +136,7 @@ pub enum Again {
 }
 
 /// Delivers.
-pub async fn run(tools: &Tools, now: &Now, way: &Way, claim: Claim) -> Finished {
+pub async fn run(tools: &Tools, now: &Arc<Now>, way: &Way, claim: Claim) -> Finished {
     let started = std::time::Instant::now();
     let stored = Arc::clone(claim.message());
     if let Some(finished) = cautious(now, way, &stored) {
@@ -295,7 +310,7 @@ struct Outcome {
 
 async fn deliver(
     tools: &Tools,
-    now: &Now,
+    now: &Arc<Now>,
     way: &Way,
     claim: &Claim,
     stored: &Arc<Stored>,
@@ -339,7 +354,8 @@ async fn deliver(
     };
     match way.route.upstream().as_ref() {
         Upstream::Capture(directory) => {
-            let (prepared, mut results) = match job.prepare(&Capabilities::unlimited(), false) {
+            let (prepared, mut results) = match job.prepare(&Capabilities::unlimited(), false).await
+            {
                 Ok(done) => done,
                 Err(failure) => return all_failed(*failure),
             };
@@ -374,7 +390,7 @@ async fn deliver(
 
 struct Job<'a> {
     tools: &'a Tools,
-    now: &'a Now,
+    now: &'a Arc<Now>,
     way: &'a Way,
     stored: &'a Arc<Stored>,
     content: &'a Bytes,
@@ -421,19 +437,19 @@ impl Job<'_> {
             let key = connection
                 .server_key
                 .map(|hash| crate::smtp::sasl::encode(&hash));
-            let (prepared, mut results) = match self.prepare(&connection.capabilities, null_refused)
-            {
-                Ok(done) => done,
-                Err(failure) => {
-                    self.keep(settings, connection);
-                    return Outcome {
-                        results: self.all_failed(&failure),
-                        key,
-                        refuses_null: false,
-                        dsn: false,
-                    };
-                }
-            };
+            let (prepared, mut results) =
+                match self.prepare(&connection.capabilities, null_refused).await {
+                    Ok(done) => done,
+                    Err(failure) => {
+                        self.keep(settings, connection);
+                        return Outcome {
+                            results: self.all_failed(&failure),
+                            key,
+                            refuses_null: false,
+                            dsn: false,
+                        };
+                    }
+                };
             let Some(prepared) = prepared else {
                 self.keep(settings, connection);
                 return Outcome {
@@ -487,39 +503,38 @@ impl Job<'_> {
     }
 
     /// Prepares for a server with these capabilities; gives recipients that cannot be reached.
-    fn prepare(
+    async fn prepare(
         &self,
         capabilities: &Capabilities,
         null_refused: bool,
-    ) -> Result<(Option<Prepared>, Vec<RecipientResult>), Box<Failure>> {
-        let done = prepare_for(
-            &self.way.tenant,
-            &self.way.route,
-            self.stored,
-            self.content,
-            self.open,
-            &self.now.hostname,
-            &self.tools.context.secrets,
-            capabilities,
+    ) -> Result<preparing::Done, Box<Failure>> {
+        let work = Preparing {
+            tenant: Arc::clone(&self.way.tenant),
+            route: self.way.route.clone(),
+            stored: Arc::clone(self.stored),
+            content: self.content.clone(),
+            open: self.open.to_vec(),
+            now: Arc::clone(self.now),
+            secrets: self.tools.context.secrets.clone(),
+            capabilities: capabilities.clone(),
             null_refused,
-        );
-        let Preparation { prepared, refused } = done.map_err(|error| {
-            let mut failure = Failure::of_prepare(&error);
-            if self.way.key == RouteKey::System {
-                // What one tenant lacks must not close the relay of all.
-                failure.scope = Scope::Message;
-            }
-            Box::new(failure)
-        })?;
-        let refused = refused.into_iter().map(|(index, error)| {
-            let mut failure = Failure::of_prepare(&error);
-            failure.scope = Scope::Recipient;
-            RecipientResult {
-                index,
-                result: Err(failure),
-            }
-        });
-        Ok((prepared, refused.collect()))
+        };
+        if work.is_quick() {
+            return work.run();
+        }
+        let Ok(_permit) = self.tools.computing.acquire().await else {
+            return work.run(); // never closed
+        };
+        tokio::task::spawn_blocking(move || work.run())
+            .await
+            .unwrap_or_else(|error| {
+                Err(Box::new(Failure::of_cause(
+                    Cause::MessageUnusable,
+                    Stage::Prepare,
+                    "",
+                    error.to_string(),
+                )))
+            })
     }
 }
 

@@ -222,7 +222,7 @@ pub async fn submit(
         origin: Origin::default(),
         content,
         held: false,
-        hung_up: false,
+        hung_up: None,
     };
     let mut spooled = spool.commit(admitted).await.map_err(|e| e.to_string())?;
     spool.release(&mut spooled);

@@ -6,6 +6,7 @@ pub mod bounce;
 mod choose;
 mod clock;
 pub mod lane;
+mod preparing;
 mod queue;
 mod report;
 pub mod retry;

@@ -30,15 +30,8 @@ pub fn prepare_for(
     null_refused: bool,
 ) -> Result<Preparation, PrepareError> {
     let settings = sender_settings(tenant, route, stored, content, hostname);
-    let keys = match route {
-        Route::System { system, .. } if system.sender == SystemSender::System => &system.dkim,
-        Route::Own(_) | Route::System { .. } => &tenant.dkim,
-    };
     let mut signers = Vec::new();
-    for key in keys {
-        if key.when == dkim::When::Auto && route.upstream().signs_itself() {
-            continue;
-        }
+    for key in signing_keys(tenant, route) {
         let loaded = key
             .key(secrets)
             .map_err(|e| PrepareError::Signing(e.to_string()))?;
@@ -59,6 +52,19 @@ pub fn prepare_for(
         null_refused,
     };
     prepare::prepare(&source, &settings, &signers, capabilities)
+}
+
+/// The keys that sign what leaves by this route.
+pub(super) fn signing_keys<'a>(
+    tenant: &'a Tenant,
+    route: &'a Route,
+) -> impl Iterator<Item = &'a dkim::SigningKey> {
+    let keys = match route {
+        Route::System { system, .. } if system.sender == SystemSender::System => &system.dkim,
+        Route::Own(_) | Route::System { .. } => &tenant.dkim,
+    };
+    keys.iter()
+        .filter(|key| key.when != dkim::When::Auto || !route.upstream().signs_itself())
 }
 
 /// The sender that this route gives the message, by today's settings.

@@ -206,6 +206,11 @@ impl SigningKey {
         }
     }
 
+    /// Whether a signature takes microseconds, without reading anything first.
+    pub fn is_quick(&self) -> bool {
+        matches!(self.loaded.get(), Some(Key::Ed25519(_)))
+    }
+
     /// The key, read at first use. An error is not kept: the next use tries again.
     pub fn key(&self, secrets: &Secrets) -> Result<&Key, KeyError> {
         if let Some(key) = self.loaded.get() {

@@ -20,6 +20,8 @@ const READ_LIMIT: usize = 1024;
 pub(super) struct Guarded {
     pub id: MessageId,
     pub seq: i64,
+    /// When it was committed.
+    pub at: Instant,
     pub until: Instant,
 }
 
@@ -59,8 +61,13 @@ pub(super) fn guard_key(tenant: &TenantId, envelope: &Envelope, sha256: &[u8; 32
 impl Spool {
     /// The message that this one repeats, if that one's 250 was lost. While it is open whether
     /// it was, this waits; from then on the fate of this one is open. `hung_up`: the client of
-    /// this one has closed already: it may be the first try, overtaken by its own repeat.
-    pub(super) async fn first_of(&self, key: [u8; 32], hung_up: bool) -> Option<Guarded> {
+    /// this one, whose content began to come then, has closed already: it may be the first try,
+    /// overtaken by its own repeat.
+    pub(super) async fn first_of(
+        &self,
+        key: [u8; 32],
+        hung_up: Option<Instant>,
+    ) -> Option<Guarded> {
         loop {
             let guarded = lock(&self.inner.guards).get(&key).copied();
             if let Some(first) = guarded.filter(|first| Instant::now() < first.until) {
@@ -70,7 +77,7 @@ impl Spool {
                 let mut flights = lock(&self.inner.flights);
                 match flights.get(&key) {
                     Some(flight) => flight.subscribe(),
-                    None if hung_up && let Some(repeat) = self.lately_read(&key) => {
+                    None if let Some(repeat) = self.overtaken_by(&key, hung_up) => {
                         return Some(repeat);
                     }
                     None => {
@@ -83,16 +90,19 @@ impl Spool {
             let Ok(fate) = tokio::time::timeout(FATE_LIMIT, known).await else {
                 return None;
             };
-            if let (Ok(Fate::Read(first)), true) = (fate.map(|fate| *fate), hung_up) {
-                return Some(first);
+            if let (Ok(Fate::Read(repeat)), Some(began)) = (fate.map(|fate| *fate), hung_up)
+                && began < repeat.at
+            {
+                return Some(repeat);
             }
         }
     }
 
-    fn lately_read(&self, key: &[u8; 32]) -> Option<Guarded> {
+    fn overtaken_by(&self, key: &[u8; 32], began: Option<Instant>) -> Option<Guarded> {
+        let began = began?;
         let read = lock(&self.inner.read);
         let (_, repeat) = read.iter().rev().find(|(known, _)| known == key)?;
-        (Instant::now() < repeat.until).then_some(*repeat)
+        (began < repeat.at && Instant::now() < repeat.until).then_some(*repeat)
     }
 
     /// The fate of a message is known.
@@ -110,6 +120,7 @@ impl Spool {
             let guarded = Guarded {
                 id: spooled.id,
                 seq: spooled.seq,
+                at: spooled.at,
                 until: Instant::now() + window,
             };
             lock(&self.inner.guards).insert(key, guarded);
@@ -126,6 +137,7 @@ impl Spool {
         let read = Guarded {
             id: spooled.id,
             seq: spooled.seq,
+            at: spooled.at,
             until: Instant::now() + lock(&self.inner.limits).duplicates,
         };
         {

@@ -2,15 +2,13 @@
 //! write and one sync that all sessions share (group commit).
 //!
 //! Sessions add their records to one buffer; one thread writes what has gathered, syncs, and tells
-//! all whose records were in. There is no delay timer: the next batch is whatever came during the
-//! sync. What the records say stands in [`Young`] until the store has it. Their place is used again
-//! when the store has it for good, past its own write-ahead log: should that be damaged, the
-//! records are still here. The blocks are written with zeros once, so that a sync has no sizes or
-//! extents to write.
+//! all whose records were in. A single client never waits for company; where several shared the last
+//! sync, the next one waits a moment for as many. What the records say stands in [`Young`] until
+//! the store has it. Their place is used again when the store has it for good, past its own
+//! write-ahead log: should that be damaged, the records are still here. The blocks are written with
+//! zeros once, so that a sync has no sizes or extents to write.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -18,16 +16,16 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::record::{Record, RecordKind, Window, forget_accepted, scan, write_record};
+use super::record::{Record, RecordKind, forget_accepted, scan, write_record};
+use super::segment::Segment;
 use super::store::StoreError;
 use super::young::Young;
 
 /// A file is left for the other one at this size.
 const FILE_LIMIT: u64 = 16 << 20;
-/// Files grow by this many octets of zeros.
-const GROWTH: u64 = 1 << 20;
-/// Records that need no sync of their own wait so long for one that does.
-const GATHER: Duration = Duration::from_micros(100);
+/// Records wait so long for others that go with the same sync: those that need none of their own,
+/// and those of clients that come together.
+const GATHER: Duration = Duration::from_micros(200);
 /// What was written without a sync is synced after this long without company.
 const LAZY_SYNC: Duration = Duration::from_millis(50);
 /// How long a full journal waits for readers of the database to let its log be folded.
@@ -55,16 +53,16 @@ enum Waits {
     Any,
     /// Something that somebody waits for, or a moment without it.
     Wanted,
-    /// Something to sync, so that what there is goes with it.
-    Sync,
+    /// So many records to sync, so that what there is goes with them.
+    Syncs(usize),
 }
 
 type Answer = oneshot::Sender<Result<(), StoreError>>;
 
 struct State {
     buffer: Vec<u8>,
-    /// Somebody in the buffer waits for a sync.
-    wants_sync: bool,
+    /// How many in the buffer wait for a sync.
+    syncs: usize,
     /// Somebody in the buffer waits.
     wanted: bool,
     waits: Waits,
@@ -120,27 +118,16 @@ impl Journal {
         let mut records = Vec::new();
         for name in ["journal-a", "journal-b"] {
             let path = directory.join(name);
-            let file = File::options()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(&path)?;
-            let allocated = file.metadata()?.len();
-            let found = scan(&mut Window::new(&file, allocated), folded)?;
+            let mut segment = Segment::open(&path)?;
+            let found = scan(&mut segment.window(), folded)?;
             if found.damaged > 0 {
                 let kept = directory.join(format!("{name}.damaged"));
                 tracing::error!(event = "journal-damaged", file = %path.display(), places = found.damaged, copy = %kept.display(), "records of the journal cannot be read; every readable one is used");
                 std::fs::copy(&path, &kept)?;
             }
-            files.push(Segment {
-                allocated,
-                position: found.end,
-                last: found.records.last().map_or(0, |r| r.number),
-                file,
-                remains: None,
-            });
+            segment.position = found.end;
+            segment.last = found.records.last().map_or(0, |r| r.number);
+            files.push(segment);
             records.extend(found.records);
         }
         records.sort_by_key(|r| r.number);
@@ -148,7 +135,7 @@ impl Journal {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 buffer: Vec::new(),
-                wants_sync: false,
+                syncs: 0,
                 wanted: false,
                 waits: Waits::No,
                 answers: Vec::new(),
@@ -210,7 +197,7 @@ impl Journal {
         let number = state.next;
         state.next += 1;
         write_record(&mut state.buffer, number, kind, meta, body);
-        state.wants_sync |= urgency == Urgency::Sync;
+        state.syncs += usize::from(urgency == Urgency::Sync);
         state.wanted |= urgency != Urgency::Whenever;
         state.answers.push(answer);
         apply(&mut state.young, number);
@@ -218,7 +205,7 @@ impl Journal {
             Waits::No => false,
             Waits::Any => true,
             Waits::Wanted => urgency != Urgency::Whenever,
-            Waits::Sync => urgency == Urgency::Sync,
+            Waits::Syncs(number) => state.syncs >= number,
         };
         if wake {
             state.waits = Waits::No;
@@ -245,51 +232,6 @@ fn broken() -> StoreError {
     StoreError::Failed("an earlier write could not be made durable".to_owned())
 }
 
-struct Segment {
-    file: File,
-    /// Octets that are written with zeros or records.
-    allocated: u64,
-    position: u64,
-    /// The highest number in it.
-    last: u64,
-    /// Octets behind the position that a failed write may have left.
-    remains: Option<u64>,
-}
-
-impl Segment {
-    fn grow(&mut self, needed: u64) -> io::Result<()> {
-        while self.allocated < needed {
-            self.file
-                .write_all_at(&vec![0; GROWTH as usize], self.allocated)?;
-            self.allocated += GROWTH;
-        }
-        Ok(())
-    }
-
-    fn write(&mut self, octets: &[u8], last: u64) -> io::Result<()> {
-        if self.file.metadata()?.nlink() == 0 {
-            return Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                "the journal was deleted",
-            ));
-        }
-        let end = self.position + octets.len() as u64;
-        self.grow(end)?;
-        self.file.write_all_at(octets, self.position)?;
-        self.position = end;
-        self.last = last;
-        Ok(())
-    }
-
-    /// Takes back what a failed write may have left: it was never promised.
-    fn erase(&mut self, before: (u64, u64), length: u64) -> io::Result<()> {
-        (self.position, self.last) = before;
-        let end = (self.position + length).min(self.allocated);
-        let length = usize::try_from(end.saturating_sub(self.position)).unwrap_or(0);
-        self.file.write_all_at(&vec![0; length], self.position)
-    }
-}
-
 struct Writer {
     shared: Arc<Shared>,
     files: [Segment; 2],
@@ -300,20 +242,33 @@ struct Writer {
 struct Batch {
     octets: Vec<u8>,
     answers: Vec<Answer>,
-    sync: bool,
+    syncs: usize,
     first: u64,
     last: u64,
 }
 
+impl Batch {
+    /// Whether somebody waits for it to be on stable storage.
+    fn is_synced(&self) -> bool {
+        self.syncs > 0
+    }
+}
+
 impl Writer {
     fn run(mut self) {
+        // Its waits are short, and meant.
+        let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1000));
         let mut spare = Vec::new();
         let mut unsynced = false;
-        while let Some(mut batch) = self.next(&mut spare, &mut unsynced) {
+        let mut company = 1;
+        while let Some(mut batch) = self.next(&mut spare, &mut unsynced, &mut company) {
+            if batch.syncs > 0 {
+                company = batch.syncs;
+            }
             let start = Instant::now();
             let outcome = self.commit(&batch);
-            unsynced = outcome.is_ok() && (unsynced || !batch.sync);
-            if batch.sync {
+            unsynced = outcome.is_ok() && (unsynced || !batch.is_synced());
+            if batch.is_synced() {
                 unsynced = false;
                 if let Some(observer) = self.observer.get() {
                     observer(start.elapsed());
@@ -348,7 +303,12 @@ impl Writer {
     }
 
     /// What has gathered; `None` when the journal is closed and all is on disk.
-    fn next(&mut self, spare: &mut Vec<u8>, unsynced: &mut bool) -> Option<Batch> {
+    fn next(
+        &mut self,
+        spare: &mut Vec<u8>,
+        unsynced: &mut bool,
+        company: &mut usize,
+    ) -> Option<Batch> {
         let mut state = lock(&self.shared.state);
         while !state.wanted {
             if state.answers.is_empty() && !*unsynced {
@@ -382,8 +342,10 @@ impl Writer {
                 state = lock(&self.shared.state);
             }
         }
-        if !state.wants_sync && !state.closed {
-            state.waits = Waits::Sync;
+        // As many as shared the last sync are likely to come again: one sync for all of them.
+        let company = if state.syncs > 0 { *company } else { 1 };
+        if state.syncs < company && !state.closed {
+            state.waits = Waits::Syncs(company);
             state = self.wait(state, GATHER);
         }
         state.waits = Waits::No;
@@ -396,7 +358,7 @@ impl Writer {
             last,
             octets,
             answers,
-            sync: std::mem::take(&mut state.wants_sync),
+            syncs: std::mem::take(&mut state.syncs),
         })
     }
 
@@ -410,7 +372,7 @@ impl Writer {
 
     fn sync_both(&self) {
         for segment in &self.files {
-            if let Err(error) = segment.file.sync_data() {
+            if let Err(error) = segment.sync() {
                 self.give_up(&error);
             }
         }
@@ -446,15 +408,19 @@ impl Writer {
             return Err(super::io_error(&error));
         }
         if failed {
-            return if batch.sync { Err(broken()) } else { Ok(()) };
+            return if batch.is_synced() {
+                Err(broken())
+            } else {
+                Ok(())
+            };
         }
-        if batch.sync
-            && let Err(error) = segment.file.sync_data()
+        if batch.is_synced()
+            && let Err(error) = segment.sync()
         {
             // What was not promised the next start must not find; ends of deliveries are true.
             let mut kept = batch.octets.clone();
             forget_accepted(&mut kept);
-            let _ = segment.file.write_all_at(&kept, before.0);
+            let _ = segment.write_over(&kept, before.0);
             self.give_up(&error);
             return Err(super::io_error(&error));
         }
@@ -501,7 +467,7 @@ impl Writer {
         }
         drop(state);
         // Lazy records of the file that is left are synced with it.
-        if let Err(error) = self.files[self.current].file.sync_data() {
+        if let Err(error) = self.files[self.current].sync() {
             self.give_up(&error);
             return Err(super::io_error(&error));
         }

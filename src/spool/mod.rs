@@ -16,6 +16,7 @@ mod place;
 mod record;
 mod room;
 mod rows;
+mod segment;
 mod store;
 mod young;
 
@@ -77,8 +78,8 @@ pub struct Admitted {
     pub content: Incoming,
     /// It is held from the start (`sending = "hold"`).
     pub held: bool,
-    /// Its client has closed the connection already.
-    pub hung_up: bool,
+    /// Its client has closed the connection already: when its content began to come.
+    pub hung_up: Option<Instant>,
 }
 
 /// Proof that a message is on stable storage. Only [`Spool::commit`] makes it.
@@ -88,6 +89,8 @@ pub struct Spooled {
     seq: i64,
     guard: Option<[u8; 32]>,
     duplicate: bool,
+    /// When.
+    at: Instant,
     /// What delivery is told on release.
     waiting: Option<Waiting>,
 }
@@ -343,7 +346,8 @@ impl Spool {
         let mut known = lock(&inner.guards);
         for (guard, id, seq) in guards {
             if let (Ok(guard), Some(id)) = (<[u8; 32]>::try_from(guard), MessageId::parse(&id)) {
-                known.insert(guard, Guarded { id, seq, until });
+                let at = Instant::now();
+                known.insert(guard, Guarded { id, seq, at, until });
             }
         }
         drop(known);
@@ -432,6 +436,7 @@ impl Spool {
                 seq: first.seq,
                 guard,
                 duplicate: true,
+                at: Instant::now(),
                 waiting: None,
             });
         }
@@ -489,6 +494,7 @@ impl Spool {
             seq: stored.seq,
             guard,
             duplicate: false,
+            at: Instant::now(),
             waiting: (!held).then(|| stored.waiting(None)),
         };
         if !held {

@@ -4,7 +4,7 @@
 //! [`Young::due`] says when the store takes over; every change and every complete read of the
 //! store asks for it first, so nobody sees the difference.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,7 +41,9 @@ struct Accepted {
 struct Settled {
     number: u64,
     history: Arc<History>,
-    /// Its acceptance, when the store has never heard of it.
+    /// The store has never heard of it.
+    is_fresh: bool,
+    /// Its acceptance, until its end is written.
     accepted: Option<Accepted>,
 }
 
@@ -167,6 +169,8 @@ fn understand(record: &Record, bodies: &Path) -> Option<(Stored, Option<[u8; 32]
 pub(super) struct Young {
     accepted: BTreeMap<i64, Accepted>,
     settled: HashMap<i64, Settled>,
+    /// Those of them whose end is not written yet, by the number of its record.
+    unwritten: VecDeque<(u64, i64)>,
     /// Messages whose 250 was read after the store had them, with the number of the record.
     read: Vec<(u64, i64)>,
     /// Octets of the accepted messages.
@@ -193,6 +197,7 @@ impl Young {
         Self {
             accepted: BTreeMap::new(),
             settled: HashMap::new(),
+            unwritten: VecDeque::new(),
             read: Vec::new(),
             octets: 0,
             since: None,
@@ -229,12 +234,15 @@ impl Young {
         if let Some(entry) = &accepted {
             self.octets -= Self::weight(&entry.stored);
         }
+        // What is being written to the store just now is a row there.
+        let accepted = accepted.filter(|a| a.number > self.folding);
         let entry = Settled {
             number,
-            // What is being written to the store just now is a row there.
-            accepted: accepted.filter(|a| a.number > self.folding),
+            is_fresh: accepted.is_some(),
+            accepted,
             history,
         };
+        self.unwritten.push_back((number, entry.history.seq));
         self.settled.insert(entry.history.seq, entry);
     }
 
@@ -274,6 +282,12 @@ impl Young {
     /// The journal has written everything up to this number; `true`: the store should know.
     pub fn written(&mut self, number: u64) -> bool {
         self.written = self.written.max(number);
+        // From here on its end is on record: its content is of no use any more.
+        while let Some((_, seq)) = self.unwritten.pop_front_if(|(end, _)| *end <= number) {
+            if let Some(entry) = self.settled.get_mut(&seq) {
+                entry.accepted = None;
+            }
+        }
         let news = (self.since.is_some(), self.is_full());
         let tell = (news.0 && !self.told.0) || (news.1 && !self.told.1);
         if tell {
@@ -292,6 +306,7 @@ impl Young {
     pub fn forget(&mut self, first: u64, last: u64) {
         let gone = |number: u64| (first..=last).contains(&number);
         let mut back = Vec::new();
+        self.unwritten.retain(|(number, _)| !gone(*number));
         self.settled.retain(|_, entry| {
             let stays = !gone(entry.number);
             if !stays {
@@ -387,6 +402,7 @@ impl Young {
                 fold.settled.push(entry.clone());
             } else if let Some(accepted) = entry.accepted.take_if(|a| a.number <= until) {
                 // Its acceptance is written, its end not yet: it becomes a row for a moment.
+                entry.is_fresh = false;
                 fold.accepted.push(accepted);
             }
         }
@@ -481,7 +497,7 @@ impl Fold {
         }
         for entry in &self.settled {
             rows::insert_history(db, &entry.history)?;
-            if entry.accepted.is_none() {
+            if !entry.is_fresh {
                 rows::delete(db, entry.history.seq)?;
             }
         }

@@ -177,7 +177,7 @@ pub fn content(
         origin,
         content,
         held: now.sending_hold,
-        hung_up: false,
+        hung_up: None,
     })
 }
 

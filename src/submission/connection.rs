@@ -352,7 +352,7 @@ impl<S: Stream> Connection<S> {
             // Silence of a client that is still there means, after a moment, that it has read.
             let unread = self.last.as_ref().map(|last| last.at + SURELY_READ);
             let patience = match unread {
-                Some(_) if self.peer_now() == Peer::There => SURELY_READ,
+                Some(_) if self.last.as_ref().is_some_and(|last| !last.hung_up) => SURELY_READ,
                 _ => IDLE,
             };
             // A line has to be whole in time, however steadily its octets come.
@@ -565,7 +565,10 @@ impl<S: Stream> Connection<S> {
             too_big,
             content,
         ) {
-            Ok(admitted) => self.commit(session, &begun, admitted, shown, out).await,
+            Ok(admitted) => {
+                self.commit(session, &begun, admitted, shown, begin, out)
+                    .await
+            }
             Err(refusal) => {
                 let step = session.content_refused(&refusal);
                 let goes_on = self.simple(session, step, out).await;
@@ -581,11 +584,13 @@ impl<S: Stream> Connection<S> {
         begun: &Begun,
         mut admitted: crate::spool::Admitted,
         shown: Shown,
+        began: Instant,
         out: &mut Vec<u8>,
     ) -> bool {
         let spool = self.services.spool.clone();
         let held = admitted.held;
-        admitted.hung_up = self.peer_now() != Peer::There;
+        let was_gone = self.peer_now() != Peer::There;
+        admitted.hung_up = was_gone.then_some(began.into_std());
         let mut spooled = match spool.commit(admitted).await {
             Ok(spooled) => spooled,
             Err(error) => {
@@ -626,14 +631,17 @@ impl<S: Stream> Connection<S> {
             spool.release(&mut spooled);
             None
         };
-        let hung_up = self.peer_now() != Peer::There;
+        // Commands that came along with the content do not prove that our answer was read.
+        let hung_up =
+            (was_gone || self.start < self.buffer.len()) && self.peer_now() != Peer::There;
         let verdict = told.as_ref().map(|t| t.verdict.clone());
         reply_for::accepted(&spooled, verdict.as_ref()).write_to(out);
         let sent = self.flush(out).await;
         let refused = matches!(verdict, Some(Verdict::Refused(_)));
         if let Some(told) = told {
             // Whom we could not tell of a refusal gets a bounce.
-            let reached = sent && !(hung_up && self.is_lost().await);
+            let gone = hung_up || self.peer_now() != Peer::There;
+            let reached = sent && !(gone && self.is_lost().await);
             let _ = told.passed_on.send(reached);
         }
         if refused {
