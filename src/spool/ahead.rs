@@ -17,6 +17,7 @@ const LIMIT: usize = 64;
 #[derive(Default)]
 pub(super) struct Ahead {
     state: Mutex<State>,
+    reading: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -31,6 +32,11 @@ struct State {
 impl Ahead {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One run is read at a time: who waits finds his message in it.
+    pub async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.reading.lock().await
     }
 
     /// Takes a message out, if it was read ahead.

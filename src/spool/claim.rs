@@ -135,7 +135,7 @@ impl Spool {
         let stored = match remembered {
             Some(stored) => Some(stored),
             None => match self.read_run(seq).await {
-                Ok(found) => found.map(Arc::new),
+                Ok(found) => found,
                 Err(error) => {
                     release();
                     return Err(error);
@@ -175,7 +175,11 @@ impl Spool {
     }
 
     /// Reads a message from the store, and the next ones of its tenant ahead.
-    async fn read_run(&self, seq: i64) -> Result<Option<Stored>, StoreError> {
+    async fn read_run(&self, seq: i64) -> Result<Option<Arc<Stored>>, StoreError> {
+        let _turn = self.inner.ahead.turn().await;
+        if let Some(stored) = self.inner.ahead.take(seq) {
+            return Ok(Some(stored));
+        }
         let changes = self.inner.ahead.changes();
         let bodies = self.inner.bodies.directory().to_owned();
         let mut run = self
@@ -192,7 +196,7 @@ impl Spool {
         }
         let first = run.remove(0);
         self.inner.ahead.keep(changes, run);
-        Ok(Some(first))
+        Ok(Some(Arc::new(first)))
     }
 
     /// Records, durably, that the route may have taken the message from now on.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::oneshot;
 
@@ -123,6 +124,7 @@ impl Store {
             OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
         )
         .map_err(|e| StoreError::of(&e))?;
+        keep_plans(&reader)?;
         reader
             .busy_timeout(Duration::from_secs(10))
             .map_err(|e| StoreError::of(&e))?;
@@ -265,9 +267,18 @@ fn broken() -> StoreError {
     StoreError::Failed("an earlier write could not be made durable".to_owned())
 }
 
+/// Without this, statements are planned anew for every value of their parameters.
+fn keep_plans(connection: &Connection) -> Result<(), StoreError> {
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+        .map(|_| ())
+        .map_err(|e| StoreError::of(&e))
+}
+
 fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     let failed = |e: rusqlite::Error| StoreError::of(&e);
     let mut connection = Connection::open(path).map_err(failed)?;
+    keep_plans(&connection)?;
     connection
         .busy_timeout(Duration::from_secs(10))
         .map_err(failed)?;
