@@ -16,7 +16,8 @@
 //! | [`prepare`] | original → [`prepare::Prepared`] |
 //! | [`transport`] | prepared → one result a recipient |
 //!
-//! `submission` and `delivery` never call each other; they meet at the spool. Read
+//! `submission` and `delivery` never call each other; they meet at the spool, and run on threads of
+//! their own. Read
 //! `submission/admit.rs` (what is accepted) and `delivery/attempt.rs` (what is sent) first.
 
 pub mod admin;

@@ -135,8 +135,15 @@ pub enum Again {
     Pinned(RouteKey),
 }
 
-/// Delivers.
-pub async fn run(tools: &Tools, now: &Arc<Now>, way: &Way, claim: Claim) -> Finished {
+/// Delivers. `taken` is called when the upstream has taken the message for all, before that is on
+/// record.
+pub async fn run(
+    tools: &Tools,
+    now: &Arc<Now>,
+    way: &Way,
+    claim: Claim,
+    taken: &(dyn Fn() + Send + Sync),
+) -> Finished {
     let started = std::time::Instant::now();
     let stored = Arc::clone(claim.message());
     if let Some(finished) = cautious(now, way, &stored) {
@@ -155,6 +162,9 @@ pub async fn run(tools: &Tools, now: &Arc<Now>, way: &Way, claim: Claim) -> Fini
     }
     let outcome = deliver(tools, now, way, &claim, &stored).await;
     tools.metrics.attempt_took(started.elapsed());
+    if outcome.results.iter().all(|result| result.result.is_ok()) {
+        taken();
+    }
     conclude(tools, now, way, claim, &stored, outcome).await
 }
 

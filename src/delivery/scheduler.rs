@@ -2,6 +2,7 @@
 //! asks `route` which way, and starts attempts as the lanes allow.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -142,6 +143,25 @@ impl Queues {
             }
         }
         jump.to
+    }
+
+    /// Gives back the slot of an attempt; gives the tenants that wait for one.
+    fn free_slot(&mut self, way: &Way) -> Vec<TenantId> {
+        let mut waiting = Vec::new();
+        if let Some(server) = self.servers.get_mut(&way.server) {
+            server.active -= 1;
+            waiting = std::mem::take(&mut server.waiting);
+            if server.active == 0 {
+                self.servers.remove(&way.server);
+            }
+        }
+        if let Some(lane) = self.lanes.get_mut(&way.key) {
+            if lane.generation == way.generation {
+                lane.active -= 1;
+            }
+            waiting.append(&mut lane.waiting);
+        }
+        waiting
     }
 
     pub(super) fn health(&self, key: &RouteKey) -> Health {
@@ -396,11 +416,16 @@ impl Scheduler {
         self.inner.tasks.spawn(async move {
             let tools = &scheduler.inner.tools;
             let abort = scheduler.inner.abort.clone();
+            let freed = std::sync::atomic::AtomicBool::new(false);
+            let taken = || {
+                freed.store(true, Ordering::Relaxed);
+                scheduler.free_slot(&way);
+            };
             let finished = match tools.spool.claim(seq).await {
                 Ok(Some(claim)) => {
                     let stored = Arc::clone(claim.message());
                     let finished = tokio::select! {
-                        finished = attempt::run(tools, &now, &way, claim) => finished,
+                        finished = attempt::run(tools, &now, &way, claim, &taken) => finished,
                         () = abort.cancelled() => Finished { news: LaneNews::Untried, again: None },
                     };
                     Some((finished, stored.accepted))
@@ -412,29 +437,40 @@ impl Scheduler {
                     Some((Finished { news: LaneNews::Untried, again: Some(Again::At(again)) }, Timestamp::now()))
                 }
             };
-            scheduler.finish(seq, &way, finished, &now);
+            let freed = freed.load(Ordering::Relaxed);
+            scheduler.finish(seq, &way, finished, &now, freed);
         });
     }
 
-    fn finish(&self, seq: i64, way: &Way, finished: Option<(Finished, Timestamp)>, now: &Now) {
+    /// The upstream has taken the message: while that is put on record, its lane may go on.
+    fn free_slot(&self, way: &Way) {
+        let mut queues = lock(&self.inner);
+        for tenant in queues.free_slot(way) {
+            queues.mark(&tenant);
+        }
+        queues.mark(&way.tenant.id);
+        drop(queues);
+        self.inner.tools.spool.wake();
+    }
+
+    fn finish(
+        &self,
+        seq: i64,
+        way: &Way,
+        finished: Option<(Finished, Timestamp)>,
+        now: &Now,
+        freed: bool,
+    ) {
         let id = &way.tenant.id;
         let mut queues = lock(&self.inner);
         let at = queues.time();
         queues.running -= 1;
         let mut saved = None;
-        let mut freed = Vec::new();
-        if let Some(server) = queues.servers.get_mut(&way.server) {
-            server.active -= 1;
-            freed = std::mem::take(&mut server.waiting);
-            if server.active == 0 {
-                queues.servers.remove(&way.server);
-            }
+        let mut waiting = Vec::new();
+        if !freed {
+            waiting = queues.free_slot(way);
         }
         if let Some(lane) = queues.lanes.get_mut(&way.key) {
-            if lane.generation == way.generation {
-                lane.active -= 1;
-            }
-            freed.append(&mut lane.waiting);
             if let Some((finished, _)) = &finished {
                 let before = lane.health.clone();
                 // News of settings that have been changed meanwhile is no news.
@@ -494,7 +530,7 @@ impl Scheduler {
             queues.warned.remove(&seq);
         }
         // Those who waited come first: the slot goes round.
-        for tenant in freed {
+        for tenant in waiting {
             queues.mark(&tenant);
         }
         queues.mark(id);

@@ -388,6 +388,9 @@ impl Writer {
     fn commit(&mut self, batch: &Batch) -> Result<(), StoreError> {
         let failed = self.shared.failed.load(Ordering::Acquire);
         let length = batch.octets.len() as u64;
+        if batch.is_synced() {
+            self.let_store_follow();
+        }
         self.make_room(length)?;
         let segment = &mut self.files[self.current];
         if let Some(left) = segment.remains {
@@ -425,6 +428,22 @@ impl Writer {
             return Err(super::io_error(&error));
         }
         Ok(())
+    }
+
+    /// Mail that comes faster than the store can take it over would fill the memory.
+    fn let_store_follow(&self) {
+        let deadline = Instant::now() + READER_PATIENCE;
+        while lock(&self.shared.state).young.is_overfull() && Instant::now() < deadline {
+            self.tell_store();
+            let state = lock(&self.shared.state);
+            if state.young.is_overfull() {
+                drop(
+                    self.shared
+                        .folded
+                        .wait_timeout(state, Duration::from_millis(100)),
+                );
+            }
+        }
     }
 
     /// Finds the place for so many octets: behind the last record, at the beginning again when

@@ -246,7 +246,9 @@ pub(super) fn load_run(
     limit: usize,
     bodies: &Path,
 ) -> rusqlite::Result<Vec<Stored>> {
-    let rows: Vec<Stored> = db
+    // One snapshot for all of it: beginning one costs more than reading a message.
+    let snapshot = db.unchecked_transaction()?;
+    let rows: Vec<Stored> = snapshot
         .prepare_cached(&format!(
             "SELECT {COLUMNS} FROM messages WHERE tenant = (SELECT tenant FROM messages WHERE seq = ?1) AND seq >= ?1 ORDER BY seq LIMIT ?2"
         ))?
@@ -255,7 +257,7 @@ pub(super) fn load_run(
         })?
         .collect::<Result<_, _>>()?;
     rows.into_iter()
-        .map(|stored| with_content(db, stored))
+        .map(|stored| with_content(&snapshot, stored))
         .collect()
 }
 

@@ -23,6 +23,8 @@ use crate::prepare::Origin;
 const AGE_LIMIT: Duration = Duration::from_secs(1);
 /// … and from so many octets of waiting mail on.
 const OCTETS_LIMIT: usize = 2 << 20;
+/// From so many on, new mail waits for the store.
+const OVERFULL: usize = 4 * OCTETS_LIMIT;
 /// … or from so many settled messages.
 const SETTLED_LIMIT: usize = 1024;
 /// After a failure the store is left alone for this long.
@@ -331,6 +333,11 @@ impl Young {
         }
         self.read.retain(|(number, _)| !gone(*number));
         self.written = self.written.max(last);
+    }
+
+    /// Whether so much waits in memory for the store that no more should come.
+    pub fn is_overfull(&self) -> bool {
+        self.octets >= OVERFULL
     }
 
     /// The store is wanted at once: the journal is full.
