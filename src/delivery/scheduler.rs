@@ -470,27 +470,26 @@ impl Scheduler {
         if !freed {
             waiting = queues.free_slot(way);
         }
-        if let Some(lane) = queues.lanes.get_mut(&way.key) {
-            if let Some((finished, _)) = &finished {
-                let before = lane.health.clone();
-                // News of settings that have been changed meanwhile is no news.
-                let superseded = !std::ptr::eq(now, Arc::as_ptr(&self.inner.now.load()));
-                if !(superseded && matches!(finished.news, LaneNews::Failed(_))) {
-                    learn(&mut lane.health, &finished.news, way, now, at, seq);
-                }
-                if matches!(finished.news, LaneNews::Fine { .. }) {
-                    lane.verified = Some(at);
-                }
-                self.inner.tools.metrics.route_up(
-                    label(&way.key),
-                    way.key.word(),
-                    lane.health.is_up(),
-                );
-                if lane.health != before {
-                    saved = Some(lane.health.clone());
-                    if before.is_up() != lane.health.is_up() {
-                        self.announce(&way.key, way, &before, &lane.health, &finished.news);
-                    }
+        if let Some(lane) = queues.lanes.get_mut(&way.key)
+            && let Some((finished, _)) = &finished
+        {
+            let before = lane.health.clone();
+            // News of settings that have been changed meanwhile is no news.
+            let superseded = !std::ptr::eq(now, Arc::as_ptr(&self.inner.now.load()));
+            if !(superseded && matches!(finished.news, LaneNews::Failed(_))) {
+                learn(&mut lane.health, &finished.news, way, now, at, seq);
+            }
+            if matches!(finished.news, LaneNews::Fine { .. }) {
+                lane.verified = Some(at);
+            }
+            self.inner
+                .tools
+                .metrics
+                .route_up(label(&way.key), way.key.word(), lane.health.is_up());
+            if lane.health != before {
+                saved = Some(lane.health.clone());
+                if before.is_up() != lane.health.is_up() {
+                    self.announce(&way.key, way, &before, &lane.health, &finished.news);
                 }
             }
         }
