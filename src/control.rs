@@ -152,10 +152,14 @@ async fn answer(request: Request, control: &Control) -> Value {
                 Err(error) => failed(&error),
             }
         }
-        Request::Show { id } => match control.services.spool.show(&id, &control.scheduler) {
-            Ok(found) => json!({ "ok": found }),
-            Err(error) => failed(&error),
-        },
+        Request::Show { id } => {
+            let (spool, scheduler) = (control.services.spool.clone(), control.scheduler.clone());
+            match tokio::task::spawn_blocking(move || spool.show(&id, &scheduler)).await {
+                Ok(Ok(found)) => json!({ "ok": found }),
+                Ok(Err(error)) => failed(&error),
+                Err(error) => failed(&error),
+            }
+        }
         Request::Operate { action, filter } => {
             match control.scheduler.operate(action, &filter).await {
                 Ok(report) => json!({ "ok": report }),

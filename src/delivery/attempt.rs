@@ -538,12 +538,10 @@ impl Job<'_> {
         tokio::task::spawn_blocking(move || work.run())
             .await
             .unwrap_or_else(|error| {
-                Err(Box::new(Failure::of_cause(
-                    Cause::MessageUnusable,
-                    Stage::Prepare,
-                    "",
-                    error.to_string(),
-                )))
+                let mut failure =
+                    Failure::of_cause(Cause::WriteFailed, Stage::Prepare, "", error.to_string());
+                failure.scope = Scope::Message;
+                Err(Box::new(failure))
             })
     }
 }
@@ -561,15 +559,20 @@ async fn read_content(stored: &Arc<Stored>) -> Result<Bytes, Box<Failure>> {
         failure.scope = Scope::Message;
         Box::new(failure)
     };
-    let bytes = match &stored.content {
-        Content::Memory(bytes) => bytes.clone(),
+    let (bytes, intact) = match &stored.content {
+        Content::Memory(bytes) => (bytes.clone(), is_intact(stored, bytes)),
         Content::File { path, .. } => {
-            let content = stored.content.clone();
-            let read = tokio::task::spawn_blocking(move || content.read())
-                .await
-                .unwrap_or_else(|e| Err(std::io::Error::other(e)));
+            let stored = Arc::clone(stored);
+            // Its hash, too, takes its time.
+            let read = tokio::task::spawn_blocking(move || {
+                let bytes = stored.content.read()?;
+                let intact = is_intact(&stored, &bytes);
+                Ok((bytes, intact))
+            })
+            .await
+            .unwrap_or_else(|e| Err(std::io::Error::other(e)));
             match read {
-                Ok(bytes) => bytes,
+                Ok(read) => read,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                     return Err(damaged("its body file is gone".to_owned()));
                 }
@@ -584,7 +587,7 @@ async fn read_content(stored: &Arc<Stored>) -> Result<Bytes, Box<Failure>> {
             }
         }
     };
-    if is_intact(stored, &bytes) {
+    if intact {
         Ok(bytes)
     } else {
         Err(damaged("its SHA-256 does not fit".to_owned()))

@@ -23,6 +23,8 @@ use crate::spool::{Claim, Hint, State, StoreError, Waiting};
 use crate::tenant::Tenant;
 use crate::tenant::route::{self, Route, RouteKey};
 
+/// No pause or interval of ours is longer; times from before a restart may be of another clock.
+const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
 /// How often late and expired messages are looked for, and idle connections closed.
 const SWEEP: Duration = Duration::from_secs(10);
 /// Most attempts that run at once over all lanes; each holds a socket and a buffer.
@@ -64,6 +66,8 @@ pub(super) struct Queues {
     pub(super) servers: HashMap<String, Server>,
     /// The machine's clock when last looked at.
     pub(super) clock: Clock,
+    /// It has jumped, and the lanes have to remember that over a restart.
+    has_jumped: bool,
 }
 
 /// A server that lanes lead to; many tenants may use the same.
@@ -78,6 +82,8 @@ pub(super) struct Lane {
     pub(super) health: Health,
     pub(super) pool: Arc<Pool>,
     pub(super) active: usize,
+    /// Attempts that gave their slot back before what became of them was on record.
+    pub(super) unrecorded: usize,
     /// Tenants that wait for a free slot.
     pub(super) waiting: Vec<TenantId>,
     /// When it was last seen to work (for `system.required`).
@@ -99,10 +105,12 @@ impl Queues {
         }
     }
 
-    fn add(&mut self, waiting: Waiting) {
+    fn add(&mut self, waiting: Waiting, longest: Duration) {
         let queue = self.tenants.entry(waiting.tenant.clone()).or_default();
         match waiting.next {
             Some(at) if at > self.clock.now() => {
+                // Planned by a clock that was wrong, it would wait for years.
+                let at = at.min(lane::after(self.clock.now(), longest));
                 queue.push_later(at, waiting.seq, waiting.accepted);
                 self.timers.insert((at, waiting.tenant), ());
             }
@@ -131,7 +139,9 @@ impl Queues {
         self.lanes.entry(RouteKey::System).or_default();
         for lane in self.lanes.values_mut() {
             lane.health.clock_moved(jump);
+            lane.verified = None;
         }
+        self.has_jumped = true;
         let timers = std::mem::take(&mut self.timers);
         for ((time, tenant), ()) in timers {
             let time = time.saturating_add(jump.moved()).unwrap_or(time);
@@ -356,9 +366,16 @@ impl Scheduler {
         let now = self.inner.now.load_full();
         let mut queues = lock(&self.inner);
         let at = queues.time();
+        if std::mem::take(&mut queues.has_jumped) {
+            for (key, lane) in &queues.lanes {
+                self.save(key, &lane.health);
+            }
+        }
         for hint in self.inner.tools.spool.take_hints() {
             match hint {
-                Hint::Waiting(waiting) => queues.add(waiting),
+                Hint::Waiting(waiting) => {
+                    queues.add(waiting, now.retry.maximum.max(LONGEST_PAUSE));
+                }
                 Hint::Tenant(tenant) => {
                     if let Some(lane) = queues.lanes.get_mut(&RouteKey::Own(tenant.clone())) {
                         lane.health.forgive();
@@ -418,8 +435,7 @@ impl Scheduler {
             let abort = scheduler.inner.abort.clone();
             let freed = std::sync::atomic::AtomicBool::new(false);
             let taken = || {
-                freed.store(true, Ordering::Relaxed);
-                scheduler.free_slot(&way);
+                freed.store(scheduler.free_slot(&way), Ordering::Relaxed);
             };
             let finished = match tools.spool.claim(seq).await {
                 Ok(Some(claim)) => {
@@ -442,15 +458,24 @@ impl Scheduler {
         });
     }
 
-    /// The upstream has taken the message: while that is put on record, its lane may go on.
-    fn free_slot(&self, way: &Way) {
+    /// The upstream has taken the message: while that is put on record, its lane may go on. Not if
+    /// the records do not keep up: what is not on record a crash repeats.
+    fn free_slot(&self, way: &Way) -> bool {
         let mut queues = lock(&self.inner);
+        let Some(lane) = queues.lanes.get_mut(&way.key) else {
+            return false;
+        };
+        if lane.unrecorded >= way.route.upstream().concurrency() {
+            return false;
+        }
+        lane.unrecorded += 1;
         for tenant in queues.free_slot(way) {
             queues.mark(&tenant);
         }
         queues.mark(&way.tenant.id);
         drop(queues);
         self.inner.tools.spool.wake();
+        true
     }
 
     fn finish(
@@ -469,6 +494,8 @@ impl Scheduler {
         let mut waiting = Vec::new();
         if !freed {
             waiting = queues.free_slot(way);
+        } else if let Some(lane) = queues.lanes.get_mut(&way.key) {
+            lane.unrecorded = lane.unrecorded.saturating_sub(1);
         }
         if let Some(lane) = queues.lanes.get_mut(&way.key)
             && let Some((finished, _)) = &finished

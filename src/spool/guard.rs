@@ -36,6 +36,14 @@ pub(super) enum Fate {
     Lost,
 }
 
+/// What a message is a repeat of.
+pub(super) enum First {
+    /// Of one whose 250 was lost.
+    Lost(Guarded),
+    /// Of its own repeat, which was faster and whose 250 was read.
+    Overtaken(Guarded),
+}
+
 pub(super) fn guard_key(tenant: &TenantId, envelope: &Envelope, sha256: &[u8; 32]) -> [u8; 32] {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(tenant.as_str().as_bytes());
@@ -63,22 +71,18 @@ impl Spool {
     /// it was, this waits; from then on the fate of this one is open. `hung_up`: the client of
     /// this one, whose content began to come then, has closed already: it may be the first try,
     /// overtaken by its own repeat.
-    pub(super) async fn first_of(
-        &self,
-        key: [u8; 32],
-        hung_up: Option<Instant>,
-    ) -> Option<Guarded> {
+    pub(super) async fn first_of(&self, key: [u8; 32], hung_up: Option<Instant>) -> Option<First> {
         loop {
             let guarded = lock(&self.inner.guards).get(&key).copied();
             if let Some(first) = guarded.filter(|first| Instant::now() < first.until) {
-                return Some(first);
+                return Some(First::Lost(first));
             }
             let mut other = {
                 let mut flights = lock(&self.inner.flights);
                 match flights.get(&key) {
                     Some(flight) => flight.subscribe(),
                     None if let Some(repeat) = self.overtaken_by(&key, hung_up) => {
-                        return Some(repeat);
+                        return Some(First::Overtaken(repeat));
                     }
                     None => {
                         flights.insert(key, tokio::sync::watch::Sender::new(Fate::Open));
@@ -93,7 +97,7 @@ impl Spool {
             if let (Ok(Fate::Read(repeat)), Some(began)) = (fate.map(|fate| *fate), hung_up)
                 && began < repeat.at
             {
-                return Some(repeat);
+                return Some(First::Overtaken(repeat));
             }
         }
     }

@@ -34,7 +34,7 @@ use tokio::sync::{Notify, oneshot};
 
 use ahead::Ahead;
 use bodies::Bodies;
-use guard::{Fate, Guarded, guard_key};
+use guard::{Fate, First, Guarded, guard_key};
 use journal::Urgency;
 use record::RecordKind;
 use rows::{load, owe, time};
@@ -268,6 +268,8 @@ impl Spool {
         let mut files = HashSet::new();
         let mut hints = Vec::new();
         let (mut last, mut bytes) = (0, 0u64);
+        // Without what the journal holds, its files would be swept away and its numbers given twice.
+        inner.store.fold_now()?;
         inner.store.read_now(|db| {
             let mut query = db.prepare(
                 "SELECT seq, body, tenant, state, size, accepted, next FROM messages ORDER BY seq",
@@ -431,6 +433,11 @@ impl Spool {
         };
         if let Some(first) = first {
             self.free(&content);
+            let (first, guard) = match first {
+                First::Lost(first) => (first, guard),
+                // Its answer reaches nobody, and says nothing of the next one.
+                First::Overtaken(repeat) => (repeat, None),
+            };
             return Ok(Spooled {
                 id: first.id,
                 seq: first.seq,

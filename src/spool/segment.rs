@@ -91,15 +91,14 @@ impl Segment {
         let Some(direct) = &mut self.direct else {
             return Ok(false);
         };
-        match direct.write(&self.file, octets, self.position) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                // It wants other blocks than we know; there is a way that always works.
-                self.direct = None;
-                Ok(false)
-            }
-            Err(error) => Err(error),
+        if let Err(error) = direct.write(&self.file, octets, self.position) {
+            // It may want other blocks than we know, or cannot at all; there is a way that always
+            // works, and says so where the disk itself does not.
+            tracing::debug!(event = "journal-buffered", reason = %error);
+            self.direct = None;
+            return Ok(false);
         }
+        Ok(true)
     }
 
     /// Writes over what is there, for what must not be found again.

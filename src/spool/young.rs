@@ -337,7 +337,16 @@ impl Young {
 
     /// Whether so much waits in memory for the store that no more should come.
     pub fn is_overfull(&self) -> bool {
+        // Only what is written can be taken over, and only by a store that works.
         self.octets >= OVERFULL
+            && self.not_before.is_none()
+            && self
+                .accepted
+                .values()
+                .filter(|entry| entry.number <= self.written)
+                .map(|entry| Self::weight(&entry.stored))
+                .sum::<usize>()
+                >= OVERFULL
     }
 
     /// The store is wanted at once: the journal is full.

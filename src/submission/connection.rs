@@ -95,8 +95,8 @@ pub struct Connection<S> {
     skipped: usize,
     /// No line has ended in CRLF so far.
     lf_only: bool,
-    /// The last accepted message, until the client goes on.
-    last: Option<Answered>,
+    /// Accepted messages, until the client goes on.
+    answered: Vec<Answered>,
     /// The settings under which the login's secret was last looked at, and its mark.
     checked: Option<(Arc<Now>, Option<Vec<u8>>)>,
     /// When the line that is coming in began.
@@ -133,7 +133,7 @@ impl<S: Stream> Connection<S> {
             skipping: false,
             skipped: 0,
             lf_only: true,
-            last: None,
+            answered: Vec::new(),
             checked: None,
             line_began: None,
             was_reset: false,
@@ -149,6 +149,10 @@ impl<S: Stream> Connection<S> {
             }
         }
         let end = self.converse(&mut session).await;
+        if end.is_none() && !self.answered.is_empty() {
+            let lost = self.is_unread_at_end().await;
+            self.settle_answered(lost);
+        }
         match end {
             Some(()) => End::StartTls(self.stream, session),
             None => End::Closed,
@@ -219,7 +223,6 @@ impl<S: Stream> Connection<S> {
                     self.count(session, &now, &reply);
                     reply.write_to(&mut out);
                     self.flush(&mut out).await;
-                    self.settle_last(false).await;
                     let _ = timeout(Duration::from_secs(1), self.stream.shutdown()).await;
                     return None;
                 }
@@ -305,10 +308,10 @@ impl<S: Stream> Connection<S> {
     /// The client sent something after our 250: it has read it. What it had sent before it hung
     /// up proves nothing.
     fn client_went_on(&mut self) {
-        if self.last.as_ref().is_some_and(|last| !last.hung_up)
-            && let Some(last) = self.last.take()
-        {
-            self.services.spool.went_on(&last.spooled);
+        if self.answered.last().is_some_and(|last| !last.hung_up) {
+            for answered in self.answered.drain(..) {
+                self.services.spool.went_on(&answered.spooled);
+            }
         }
     }
 
@@ -350,9 +353,8 @@ impl<S: Stream> Connection<S> {
             }
             let stop = self.services.stop.clone();
             // Silence of a client that is still there means, after a moment, that it has read.
-            let unread = self.last.as_ref().map(|last| last.at + SURELY_READ);
-            let patience = match unread {
-                Some(_) if self.last.as_ref().is_some_and(|last| !last.hung_up) => SURELY_READ,
+            let patience = match self.answered.last() {
+                Some(last) if !last.hung_up => SURELY_READ,
                 _ => IDLE,
             };
             // A line has to be whole in time, however steadily its octets come.
@@ -366,27 +368,20 @@ impl<S: Stream> Connection<S> {
             let read = tokio::select! {
                 read = timeout_at(deadline, self.fill()) => read,
                 () = stop.cancelled() => {
-                    self.settle_last(false).await;
                     return Input::Stopping;
                 }
             };
             match read {
                 Err(_) if patience < IDLE => self.client_went_on(),
                 Err(_) => {
-                    self.settle_last(false).await;
                     return Input::Idle;
                 }
                 Ok(Err(error)) => {
                     // TLS without its closing word is how many clients end; a reset is not.
-                    let reset = error.kind() != std::io::ErrorKind::UnexpectedEof;
-                    self.settle_last(reset).await;
+                    self.was_reset |= error.kind() != std::io::ErrorKind::UnexpectedEof;
                     return Input::Eof;
                 }
-                Ok(Ok(0)) => {
-                    let lost = self.last.is_some() && self.is_unread_at_end().await;
-                    self.settle_last(lost).await;
-                    return Input::Eof;
-                }
+                Ok(Ok(0)) => return Input::Eof,
                 Ok(Ok(_)) => {}
             }
         }
@@ -649,11 +644,7 @@ impl<S: Stream> Connection<S> {
             spool.went_on(&spooled);
         } else if sent {
             session.succeeded();
-            self.last = Some(Answered {
-                spooled,
-                at: Instant::now(),
-                hung_up,
-            });
+            self.answered.push(Answered { spooled, hung_up });
         } else {
             spool.lost(&spooled);
         }
@@ -671,7 +662,7 @@ impl<S: Stream> Connection<S> {
         false
     }
 
-    /// The client has ended its side, and we end ours. Who had our 250 before that, or ends only
+    /// One side has ended, and we end ours. Who had our 250 before that, or ends only
     /// one side, acknowledges it; who was gone answers with a reset, or never.
     async fn is_unread_at_end(&mut self) -> bool {
         self.stream.end();
@@ -686,25 +677,30 @@ impl<S: Stream> Connection<S> {
             if over {
                 return false;
             }
-            if began.elapsed() > ACKNOWLEDGED_WITHIN {
-                return true;
+            // Who has not even ended its side is slow, not gone.
+            let there = self.peer_now() == Peer::There;
+            if began.elapsed()
+                > if there {
+                    SURELY_READ
+                } else {
+                    ACKNOWLEDGED_WITHIN
+                }
+            {
+                return !there;
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(HANGUP_PAUSE);
         }
     }
 
-    /// The connection has ended: has the client read our last 250?
-    async fn settle_last(&mut self, reset: bool) {
-        let Some(last) = self.last.take() else { return };
-        // A client that closed its side before the answer may still read it (half-closed), or be
-        // gone for good: then our bytes were answered by a reset.
-        let lost =
-            reset || self.peer_now() == Peer::Reset || (last.hung_up && self.is_lost().await);
-        if lost {
-            self.services.spool.lost(&last.spooled);
-        } else {
-            self.services.spool.went_on(&last.spooled);
+    /// The connection has ended: what it was answered last was lost, or read.
+    fn settle_answered(&mut self, lost: bool) {
+        for answered in self.answered.drain(..) {
+            if lost {
+                self.services.spool.lost(&answered.spooled);
+            } else {
+                self.services.spool.went_on(&answered.spooled);
+            }
         }
     }
 }
@@ -720,7 +716,6 @@ const SURELY_READ: Duration = Duration::from_secs(1);
 /// A 250 that was sent, until it is known that it was read.
 struct Answered {
     spooled: Spooled,
-    at: Instant,
     hung_up: bool,
 }
 
