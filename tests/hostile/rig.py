@@ -488,7 +488,7 @@ class Rig:
     def start(self, wait=True):
         self.starts += 1
         self.log_path = self.directory / f"log.{self.starts}"
-        environment = {**os.environ, **self.environment, "POSTBOTE_CONFIG": str(self.directory / "postbote.toml")}
+        environment = {**os.environ, "RUST_BACKTRACE": "0", **self.environment, "POSTBOTE_CONFIG": str(self.directory / "postbote.toml")}
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen([*self.wrapper, BINARY, "run"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=self.directory)
         if wait:

@@ -291,11 +291,15 @@ def starved(rig, mail):
             token = TOKEN.search(content)[0]
             mail.bodies.pop(token)
             rig.may_arrive.add(token) if not reply else None
-    subprocess.run(["prlimit", f"--pid={rig.process.pid}", "--data=unlimited"], check=False, capture_output=True)
+    f.open_again(rig)
+    # It delivers with what it has, or ends at its next large piece; no limit can be lifted again
+    # without the right to do that.
+    wait_until("all is delivered, or it has ended", lambda: rig.process.poll() is not None or set(mail.bodies) <= mail.arrived(), 60)
     if rig.process.poll() is not None:
+        # As after kill -9: what had just been taken may be taken again.
+        rig.may_repeat |= set(mail.bodies) | rig.may_arrive
         rig.wrapper = []
         rig.start()
-    f.open_again(rig)
     mail.all_arrive()
 
 
