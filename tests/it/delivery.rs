@@ -539,6 +539,32 @@ fn a_repeat_after_a_lost_answer_is_taken_once() {
     assert_eq!(upstream.wait(2).len(), 2);
 }
 
+/// The next message behind the dot does not hide that nobody has read the answer.
+#[test]
+fn a_client_that_goes_away_in_its_next_message_may_repeat_the_first() {
+    let upstream = Upstream::start();
+    let site = site(upstream.port, "", "");
+    let server = site.start();
+    let message = text("receipt");
+    let mut client = Client::connect(server.port("fixed"));
+    client.expect("EHLO till", "250");
+    let envelope = "MAIL FROM:<a@b.example>\r\nRCPT TO:<x@else.example>\r\nDATA\r\n";
+    client.raw(format!("{envelope}{message}.\r\n{envelope}Subject: half").as_bytes());
+    drop(client);
+    let first = server.wait_log("event=accepted");
+    let again = submit(
+        server.port("fixed"),
+        None,
+        "a@b.example",
+        &["x@else.example"],
+        &message,
+    );
+    assert!(first.contains(&format!("id={again} ")), "{first} {again}");
+    upstream.wait(1);
+    assert!(site.queue().is_empty());
+    assert_eq!(upstream.received().len(), 1);
+}
+
 /// Only a lost answer makes a repeat: equal mail of several tills, of clients that half-close, or
 /// that stay connected, is all delivered.
 #[test]
