@@ -125,6 +125,10 @@ impl Store {
         )
         .map_err(|e| StoreError::of(&e))?;
         keep_plans(&reader)?;
+        // It reads what nobody has looked at for long, in order: nothing to remember.
+        reader
+            .pragma_update(None, "cache_size", -512)
+            .map_err(|e| StoreError::of(&e))?;
         reader
             .busy_timeout(Duration::from_secs(10))
             .map_err(|e| StoreError::of(&e))?;
@@ -284,7 +288,7 @@ fn open_writer(path: &Path) -> Result<Connection, StoreError> {
         .map_err(failed)?;
     connection
         .execute_batch(
-            "PRAGMA page_size = 8192; PRAGMA cache_size = -4096; PRAGMA temp_store = MEMORY;",
+            "PRAGMA page_size = 8192; PRAGMA cache_size = -2048; PRAGMA temp_store = MEMORY;",
         )
         .map_err(failed)?;
     let mode: String = connection

@@ -24,7 +24,7 @@ const AGE_LIMIT: Duration = Duration::from_secs(1);
 /// … and from so many octets of waiting mail on.
 const OCTETS_LIMIT: usize = 2 << 20;
 /// From so many on, new mail waits for the store.
-const OVERFULL: usize = 5 * OCTETS_LIMIT;
+const OVERFULL: usize = 4 * OCTETS_LIMIT;
 /// … or from so many settled messages.
 const SETTLED_LIMIT: usize = 1024;
 /// After a failure the store is left alone for this long.
