@@ -16,12 +16,15 @@ const BLOCK: usize = 4096;
 /// Memory of a writer that is kept between batches.
 const KEPT: usize = 256 * 1024;
 
+/// A file of the journal. It grows by zeros ahead of the records, so that a sync has no sizes to
+/// write.
 pub(super) struct Segment {
     file: File,
     /// The same file past the page cache, where the file system can do that.
     direct: Option<Direct>,
     /// Octets that are written with zeros or records.
-    pub allocated: u64,
+    allocated: u64,
+    /// Where the next record goes.
     pub position: u64,
     /// The highest number in it.
     pub last: u64,
@@ -157,7 +160,8 @@ impl Direct {
         let length = (inside + octets.len()).next_multiple_of(BLOCK);
         self.memory.clear();
         self.memory.reserve(length + BLOCK);
-        let offset = self.memory.as_ptr().align_offset(BLOCK);
+        // Memory that is not aligned is refused by the kernel, not written wrong.
+        let offset = self.memory.as_ptr().align_offset(BLOCK).min(BLOCK);
         self.memory.resize(offset, 0);
         self.memory.extend_from_slice(&tail);
         self.memory.extend_from_slice(octets);
