@@ -37,12 +37,14 @@ fn state_of(site: &Site, id: &str) -> String {
     shown["state"].as_str().expect("state").to_owned()
 }
 
+/// A port on which nothing listens, now and while the test goes on: below those that the kernel
+/// gives to whoever asks for any.
 fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .expect("bind")
-        .local_addr()
-        .expect("address")
-        .port()
+    let start = (std::process::id() * 7 % 10_000) as u16;
+    (0..10_000)
+        .map(|step| 20_000 + (start + step) % 10_000)
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free port")
 }
 
 #[test]
