@@ -109,6 +109,7 @@ fn prepared(bencher: Bencher<'_, '_>, size: usize, keys: &[dkim::Key]) {
         utf8_headers: Utf8Headers::Auto,
         hostname: "postbote.test".to_owned(),
         detour: None,
+        recipients_in_header: false,
         own_domains: vec!["acme.example".to_owned()],
     };
     let signers: Vec<_> = keys

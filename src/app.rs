@@ -19,6 +19,9 @@ use crate::control::{self, Control};
 use crate::delivery::attempt::{self, Tools};
 use crate::delivery::{Scheduler, scheduler};
 use crate::message::TenantId;
+use crate::net::Net;
+use crate::net::transcript::Transcript;
+use crate::oauth::Tokens;
 use crate::observe::metrics::Metrics;
 use crate::spool::{Limits, Spool, StoreError};
 use crate::submission::admit;
@@ -26,8 +29,8 @@ use crate::submission::auth::Authenticator;
 use crate::submission::connection::Services;
 use crate::submission::listener::{Listeners, Passed};
 use crate::submission::session::random_text;
-use crate::transport::smtp::{Context, Timeouts};
-use crate::transport::transcript::Transcript;
+use crate::transport::graph::Drafts;
+use crate::transport::{Context, Timeouts};
 use crate::vault::{Secrets, Vault, write_durably};
 
 /// Why a server does not start or goes down, with the exit code of sysexits.
@@ -115,13 +118,20 @@ pub fn transport_context(
     timeouts: Timeouts,
     transcript: Transcript,
 ) -> Context {
+    let net = Net {
+        transcript,
+        ..Net::default()
+    };
+    let http = crate::http::Client::new(net.clone(), secrets.clone(), timeouts.patience());
+    let data_dir = &config.server.data_dir;
     Context {
-        roots: Arc::default(),
+        tokens: Tokens::new(http, secrets.clone(), data_dir),
+        drafts: Drafts::new(data_dir),
+        net,
         secrets,
         hostname: config.server.hostname.clone(),
         instance,
         timeouts,
-        transcript,
     }
 }
 

@@ -114,7 +114,7 @@ fn show(config: &Config, id: &str, json: bool) -> Result<ExitCode, Failure> {
     let rules = &tenant.sender;
     let smtp = match tenant.upstream.as_deref() {
         Some(Upstream::Smtp(settings)) => Some(settings),
-        Some(Upstream::Capture(_)) | None => None,
+        Some(Upstream::Graph(_) | Upstream::Gmail(_) | Upstream::Capture(_)) | None => None,
     };
     let value = serde_json::json!({
         "id": tenant.id.as_str(),

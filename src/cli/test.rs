@@ -12,6 +12,7 @@ use crate::app::{self, Failure};
 use crate::config::{Config, Sending};
 use crate::delivery::sender::prepare_for;
 use crate::message::{Content, Envelope, Recipient, date};
+use crate::net::transcript::Transcript;
 use crate::prepare::dkim::SigningKey;
 use crate::prepare::{Origin, Preparation};
 use crate::smtp::address::Address;
@@ -19,9 +20,10 @@ use crate::smtp::capabilities::Capabilities;
 use crate::spool::Stored;
 use crate::tenant::Tenant;
 use crate::tenant::route::{Route, first_choice};
-use crate::transport::smtp::{Connection, Context, DotHook, Timeouts};
-use crate::transport::transcript::Transcript;
-use crate::transport::{Failure as Failed, RecipientResult, Upstream, capture};
+use crate::transport::smtp::{Connection, DotHook};
+use crate::transport::{
+    Context, Failure as Failed, RecipientResult, Timeouts, Upstream, capture, gmail, graph,
+};
 
 /// Whom to test.
 #[derive(Args)]
@@ -157,15 +159,27 @@ async fn deliver(
             .map(|(_, e)| Box::new(Failed::of_prepare(e)))
     };
     match route.upstream().as_ref() {
-        Upstream::Capture(directory) => {
-            let done = prepare(&Capabilities::unlimited())?;
-            match done.prepared {
-                Some(prepared) => Ok((
-                    capture::deliver(&directory.join(tenant.id.as_str()), stored.id, &prepared),
-                    None,
-                )),
-                None => refused(&done).map_or(Ok((Vec::new(), None)), Err),
-            }
+        upstream @ (Upstream::Graph(_) | Upstream::Gmail(_) | Upstream::Capture(_)) => {
+            let done = prepare(&upstream.api_capabilities())?;
+            let Some(prepared) = &done.prepared else {
+                return refused(&done).map_or(Ok((Vec::new(), None)), Err);
+            };
+            let results = match upstream {
+                Upstream::Graph(settings) => {
+                    graph::send(settings, context, prepared, stored.id, false, &NoHook)
+                        .await
+                        .results
+                }
+                Upstream::Gmail(settings) => {
+                    gmail::send(settings, context, prepared, &NoHook).await
+                }
+                Upstream::Capture(directory) => {
+                    let directory = directory.join(tenant.id.as_str());
+                    capture::deliver(&directory, stored.id, prepared)
+                }
+                Upstream::Smtp(_) => Vec::new(),
+            };
+            Ok((results, None))
         }
         Upstream::Smtp(settings) => {
             let mut connection = Connection::open(settings, context)
@@ -315,12 +329,12 @@ fn report(
     outln!(
         "{}: {}",
         say(language, "Ursache", "Cause"),
-        failure.meaning.cause.get(language)
+        route.upstream().fill(failure.meaning.cause.get(language))
     );
     outln!(
         "{}: {}",
         say(language, "Abhilfe", "Remedy"),
-        failure.meaning.remedy.get(language)
+        route.upstream().fill(failure.meaning.remedy.get(language))
     );
     Ok(ExitCode::from(exit::FAILED))
 }

@@ -2,6 +2,7 @@
 //! complaining, turned whole into the settings that each stage owns.
 
 pub mod document;
+mod oauth;
 pub mod problem;
 mod resolve;
 pub mod schema;
@@ -178,6 +179,7 @@ mod choices {
     use super::document::Choice;
     use super::{Language, Sending, Store};
     use crate::delivery::Uncertain;
+    use crate::oauth::{Grant, Provider};
     use crate::prepare::Utf8Headers;
     use crate::prepare::dkim::When;
     use crate::smtp::data::BareNewline;
@@ -206,9 +208,11 @@ mod choices {
     choice!(SystemRelay: "never" => SystemRelay::Never, "when-unconfigured" => SystemRelay::WhenUnconfigured, "on-failure" => SystemRelay::OnFailure);
     choice!(ApplicationFrom: "replace" => ApplicationFrom::Replace, "keep-authorized" => ApplicationFrom::KeepAuthorized, "reject-unauthorized" => ApplicationFrom::RejectUnauthorized);
     choice!(Uncertain: "retry" => Uncertain::Retry, "hold" => Uncertain::Hold);
-    choice!(KindName: "smtp" => KindName::Smtp, "capture" => KindName::Capture);
+    choice!(KindName: "smtp" => KindName::Smtp, "graph" => KindName::Graph, "gmail" => KindName::Gmail, "capture" => KindName::Capture);
+    choice!(Provider: "microsoft" => Provider::Microsoft, "google" => Provider::Google, "custom" => Provider::Custom);
+    choice!(Grant: "authorization-code" => Grant::AuthorizationCode, "device-code" => Grant::DeviceCode, "client-credentials" => Grant::ClientCredentials, "service-account" => Grant::ServiceAccount, "refresh-token" => Grant::RefreshToken);
     choice!(Encryption: "none" => Encryption::None, "starttls" => Encryption::Starttls, "tls" => Encryption::Tls);
-    choice!(Authentication: "none" => Authentication::None, "auto" => Authentication::Auto, "plain" => Authentication::Plain, "login" => Authentication::Login, "cram-md5" => Authentication::CramMd5, "scram-sha-256" => Authentication::ScramSha256);
+    choice!(Authentication: "none" => Authentication::None, "auto" => Authentication::Auto, "plain" => Authentication::Plain, "login" => Authentication::Login, "cram-md5" => Authentication::CramMd5, "scram-sha-256" => Authentication::ScramSha256, "xoauth2" => Authentication::Xoauth2, "oauthbearer" => Authentication::Oauthbearer);
     choice!(CertificateName: "verify" => CertificateName::Verify, "trust-always" => CertificateName::TrustAlways, "pinned" => CertificateName::Pinned);
     choice!(Utf8Headers: "auto" => Utf8Headers::Auto, "always" => Utf8Headers::Always, "never" => Utf8Headers::Never);
     choice!(When: "auto" => When::Auto, "always" => When::Always);

@@ -12,6 +12,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::document::{Document, Section};
+use super::oauth::Owner;
 use super::upstream::upstream;
 use super::{Admin, Config, Language, Outcome, Problem, Sending, Server, Severity, Store, schema};
 use crate::delivery::{self, Uncertain};
@@ -590,7 +591,13 @@ fn system(section: &Section<'_>, server: &Server, needs: &mut Needs) -> Option<S
     let upstream_section = section.section("upstream");
     let upstream = upstream_section
         .is_present()
-        .then(|| upstream(&upstream_section, server, "system", needs))
+        .then(|| {
+            let owner = Owner {
+                name: "system",
+                email: email.as_ref().map(Address::as_str),
+            };
+            upstream(&upstream_section, server, &owner, needs)
+        })
         .flatten()
         .map(Arc::new);
     let dkim = dkim(section, "system", needs);
@@ -643,7 +650,13 @@ fn tenant(
     let upstream_section = root.section("upstream");
     let upstream = upstream_section
         .is_present()
-        .then(|| upstream(&upstream_section, server, id.as_str(), needs))
+        .then(|| {
+            let owner = Owner {
+                name: id.as_str(),
+                email: email.as_ref().map(Address::as_str),
+            };
+            upstream(&upstream_section, server, &owner, needs)
+        })
         .flatten()
         .map(Arc::new);
     let users = users(&root, &id, unique, needs);

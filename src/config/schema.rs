@@ -164,8 +164,7 @@ fn document_json(title: &str, fields: &[Field], required: &[&str]) -> Value {
 
 /// What to do about a key that nobody knows.
 pub fn hint_for_unknown(key: &str) -> String {
-    const LATER: [&str; 9] = [
-        "oauth",
+    const LATER: [&str; 8] = [
         "document",
         "group",
         "groups",
@@ -609,7 +608,7 @@ static UPSTREAM: &[Field] = &[
         "kind",
         Kind::Choice(names::<crate::transport::KindName>),
         "\"smtp\"",
-        "How mail leaves; capture writes .eml files (a dry run).",
+        "How mail leaves; graph: Microsoft Graph, gmail: Gmail API, capture: .eml files (a dry run).",
     ),
     f(
         "host",
@@ -701,6 +700,105 @@ static UPSTREAM: &[Field] = &[
         count(1, 100_000),
         "100",
         "Then a new connection.",
+    ),
+    f(
+        "oauth",
+        Kind::Table(OAUTH),
+        "",
+        "For graph, gmail, and authentication xoauth2 or oauthbearer.",
+    ),
+];
+
+static OAUTH: &[Field] = &[
+    f(
+        "provider",
+        Kind::Choice(names::<crate::oauth::Provider>),
+        "\"microsoft\"",
+        "Whose mailbox it is.",
+    ),
+    f(
+        "grant",
+        Kind::Choice(names::<crate::oauth::Grant>),
+        "\"client-credentials\"",
+        "How tokens are had; default: a person consents in the browser.",
+    ),
+    f(
+        "directory_id",
+        Kind::Text,
+        "\"contoso.onmicrosoft.com\"",
+        "Microsoft: the directory (tenant) id.",
+    ),
+    f(
+        "client_id",
+        Kind::Text,
+        "\"11111111-2222-3333-4444-555555555555\"",
+        "The application (client) id.",
+    ),
+    f(
+        "client_secret",
+        Kind::Secret,
+        "{ vault = \"acme-graph\" }",
+        "The application's secret (its value, not its id).",
+    ),
+    f(
+        "client_certificate",
+        Kind::Path,
+        "\"certs/graph.pem\"",
+        "Instead of a secret: the application's certificate.",
+    ),
+    f(
+        "client_key",
+        Kind::Secret,
+        "{ file = \"certs/graph.key\" }",
+        "Its key in PEM.",
+    ),
+    f(
+        "service_account",
+        Kind::Secret,
+        "{ file = \"service-account.json\" }",
+        "Google: the key file of a service account.",
+    ),
+    f(
+        "refresh_token",
+        Kind::Secret,
+        "{ vault = \"acme-refresh\" }",
+        "For grant refresh-token.",
+    ),
+    f(
+        "mailbox",
+        Kind::Text,
+        "\"office@acme.example\"",
+        "Whose mailbox sends; default: username, else email.",
+    ),
+    f(
+        "scopes",
+        Kind::List("scopes"),
+        "[\"https://outlook.office.com/SMTP.Send\"]",
+        "What is asked for; default by provider and kind.",
+    ),
+    f(
+        "authorize_url",
+        Kind::Text,
+        "\"https://login.example/authorize\"",
+        "Where a person consents; default by provider.",
+    ),
+    f(
+        "token_url",
+        Kind::Text,
+        "\"https://login.example/token\"",
+        "Where tokens come from; default by provider.",
+    ),
+    f(
+        "device_url",
+        Kind::Text,
+        "\"https://login.example/device\"",
+        "Where device codes come from; default by provider.",
+    ),
+    f(
+        "api_url",
+        Kind::Text,
+        "\"https://graph.microsoft.us\"",
+        "The root of Graph or the Gmail API without version; default: worldwide.",
     ),
 ];
 

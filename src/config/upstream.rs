@@ -1,30 +1,179 @@
 //! `[upstream]` of a tenant or of the system relay.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use base64::Engine as _;
 
 use super::Server;
 use super::document::Section;
+use super::oauth::{self as oauth_section, Owner};
 use super::resolve::{Needs, need};
+use crate::http::Url;
+use crate::oauth::{self, Purpose};
 use crate::prepare::Utf8Headers;
 use crate::smtp::address::ascii_domain;
 use crate::transport::smtp::{Authentication, CertificateName, CertificatePolicy, Encryption};
-use crate::transport::{KindName, Upstream, smtp};
+use crate::transport::{KindName, Upstream, gmail, graph, smtp};
 
 pub(super) fn upstream(
     section: &Section<'_>,
     server: &Server,
-    owner: &str,
+    owner: &Owner<'_>,
     needs: &mut Needs,
 ) -> Option<Upstream> {
     match section.choice("kind", KindName::Smtp) {
         KindName::Capture => Some(Upstream::Capture(server.data_dir.join("captured"))),
         KindName::Smtp => smtp_upstream(section, owner, needs).map(Upstream::Smtp),
+        KindName::Graph => graph_upstream(section, owner, needs).map(Upstream::Graph),
+        KindName::Gmail => gmail_upstream(section, owner, needs).map(Upstream::Gmail),
     }
 }
 
-fn smtp_upstream(section: &Section<'_>, owner: &str, needs: &mut Needs) -> Option<smtp::Settings> {
+/// Keys that only an SMTP upstream has.
+const SMTP_ONLY: [&str; 13] = [
+    "host",
+    "encryption",
+    "port",
+    "authentication",
+    "password",
+    "certificate",
+    "pins",
+    "ca_file",
+    "client_certificate",
+    "client_key",
+    "insecure_password",
+    "helo",
+    "messages_per_connection",
+];
+
+/// Root, tokens and requests in flight of an API.
+fn api(
+    section: &Section<'_>,
+    purpose: Purpose,
+    owner: &Owner<'_>,
+    root: &str,
+    in_flight: usize,
+    needs: &mut Needs,
+) -> Option<(Url, Arc<oauth::Settings>, usize)> {
+    for key in SMTP_ONLY.iter().filter(|key| section.has(key)) {
+        section.reject(
+            key,
+            "no such key for this kind of upstream",
+            "it belongs to kind = \"smtp\"; remove it",
+        );
+    }
+    let inner = section.section("oauth");
+    if !section.section_present("oauth") {
+        section.reject(
+            "oauth",
+            "[upstream.oauth]",
+            "add it: this kind of upstream takes no passwords",
+        );
+        return None;
+    }
+    let api_url = oauth_section::url(&inner, "api_url").or_else(|| Url::parse(root).ok());
+    let username = section.text("username").filter(|u| !u.is_empty());
+    let settings = oauth_section::oauth(
+        &inner,
+        purpose,
+        owner,
+        username.as_deref(),
+        api_url.as_ref(),
+        needs,
+    );
+    let connections = section.integer("connections", u32::try_from(in_flight).unwrap_or(3));
+    if connections > 4 {
+        section.reject(
+            "connections",
+            "at most 4",
+            "the provider takes no more at once",
+        );
+    }
+    Some((api_url?, Arc::new(settings?), connections as usize))
+}
+
+fn graph_upstream(
+    section: &Section<'_>,
+    owner: &Owner<'_>,
+    needs: &mut Needs,
+) -> Option<graph::Settings> {
+    let root = "https://graph.microsoft.com";
+    let (api_url, oauth, connections) = api(
+        section,
+        Purpose::Graph,
+        owner,
+        root,
+        graph::IN_FLIGHT,
+        needs,
+    )?;
+    Some(graph::Settings {
+        api_url,
+        oauth,
+        connections,
+    })
+}
+
+fn gmail_upstream(
+    section: &Section<'_>,
+    owner: &Owner<'_>,
+    needs: &mut Needs,
+) -> Option<gmail::Settings> {
+    let root = "https://gmail.googleapis.com";
+    let (api_url, oauth, connections) = api(section, Purpose::Gmail, owner, root, 2, needs)?;
+    Some(gmail::Settings {
+        api_url,
+        oauth,
+        connections,
+    })
+}
+
+/// Tokens of an SMTP upstream, where it has some.
+fn smtp_oauth(
+    section: &Section<'_>,
+    owner: &Owner<'_>,
+    authentication: Authentication,
+    username: Option<&str>,
+    needs: &mut Needs,
+) -> Option<Arc<oauth::Settings>> {
+    let by_token = matches!(
+        authentication,
+        Authentication::Xoauth2 | Authentication::Oauthbearer
+    );
+    if !section.section_present("oauth") {
+        if by_token {
+            section.reject(
+                "authentication",
+                "[upstream.oauth] beside it",
+                "add [upstream.oauth] with provider, grant and client_id",
+            );
+        }
+        return None;
+    }
+    if !by_token && authentication != Authentication::Auto {
+        section.reject(
+            "authentication",
+            "auto, xoauth2 or oauthbearer where [upstream.oauth] stands",
+            "there is no silent way from a token to a password: remove [upstream.oauth], or this line",
+        );
+    }
+    for key in ["password", "insecure_password"] {
+        if section.has(key) {
+            section.reject(
+                key,
+                "no password where [upstream.oauth] stands",
+                "remove it, or [upstream.oauth]: `postbote tenant reset` and `tenant add` change from one to the other",
+            );
+        }
+    }
+    let inner = section.section("oauth");
+    oauth_section::oauth(&inner, Purpose::Smtp, owner, username, None, needs).map(Arc::new)
+}
+
+fn smtp_upstream(
+    section: &Section<'_>,
+    owner: &Owner<'_>,
+    needs: &mut Needs,
+) -> Option<smtp::Settings> {
     let host = section.required_text("host").map(|h| h.trim().to_owned());
     if let Some(host) = &host
         && host.parse::<std::net::IpAddr>().is_err()
@@ -41,7 +190,8 @@ fn smtp_upstream(section: &Section<'_>, owner: &str, needs: &mut Needs) -> Optio
     let username = section.text("username").filter(|u| !u.is_empty());
     let password = section.secret("password");
     let authentication = section.choice("authentication", Authentication::Auto);
-    if authentication != Authentication::None {
+    let oauth = smtp_oauth(section, owner, authentication, username.as_deref(), needs);
+    if authentication != Authentication::None && !section.section_present("oauth") {
         match (&username, &password) {
             (Some(_), None) if !section.has("password") => section.reject(
                 "password",
@@ -51,11 +201,18 @@ fn smtp_upstream(section: &Section<'_>, owner: &str, needs: &mut Needs) -> Optio
             (None, Some(_)) => {
                 section.reject("username", "the login", "add it, or remove the password")
             }
-            (None, None) if authentication != Authentication::Auto => section.reject(
-                "username",
-                "the login",
-                "add username and password, or set authentication = \"none\"",
-            ),
+            (None, None)
+                if !matches!(
+                    authentication,
+                    Authentication::Auto | Authentication::Xoauth2 | Authentication::Oauthbearer
+                ) =>
+            {
+                section.reject(
+                    "username",
+                    "the login",
+                    "add username and password, or set authentication = \"none\"",
+                )
+            }
             _ => {}
         }
     }
@@ -75,9 +232,16 @@ fn smtp_upstream(section: &Section<'_>, owner: &str, needs: &mut Needs) -> Optio
             "the password can be read on the network",
         );
     }
+    if oauth.is_some() && encryption == Encryption::None && !local {
+        section.reject(
+            "encryption",
+            "starttls or tls where a token is sent to another host",
+            "set encryption = \"starttls\"; tokens never go unencrypted",
+        );
+    }
     let ca_file = section.path("ca_file");
     if let Some(path) = &ca_file
-        && let Err(reason) = smtp::tls::read_certificates(path)
+        && let Err(reason) = crate::net::tls::read_certificates(path)
     {
         section.reject("ca_file", "a PEM file with certificates", reason);
     }
@@ -97,6 +261,13 @@ fn smtp_upstream(section: &Section<'_>, owner: &str, needs: &mut Needs) -> Optio
     let certificate = match section.choice("certificate", CertificateName::Verify) {
         CertificateName::Verify => CertificatePolicy::Verify { ca_file },
         CertificateName::TrustAlways => {
+            if oauth.is_some() && !local {
+                section.reject(
+                    "certificate",
+                    "verify or pinned where a token is sent",
+                    "use ca_file, or certificate = \"pinned\" with the server's pin",
+                );
+            }
             section.warn("certificate", "anybody between here and the server can read the mail and the password; better: ca_file, or certificate = \"pinned\"");
             CertificatePolicy::TrustAlways
         }
@@ -138,12 +309,12 @@ fn smtp_upstream(section: &Section<'_>, owner: &str, needs: &mut Needs) -> Optio
     }
     need(
         needs,
-        format!("{owner}, upstream password"),
+        format!("{}, upstream password", owner.name),
         password.as_ref(),
     );
     need(
         needs,
-        format!("{owner}, client key"),
+        format!("{}, client key", owner.name),
         client_certificate.as_ref().map(|(_, key)| key),
     );
     Some(smtp::Settings {
@@ -153,6 +324,7 @@ fn smtp_upstream(section: &Section<'_>, owner: &str, needs: &mut Needs) -> Optio
         authentication,
         username,
         password,
+        oauth,
         certificate,
         client_certificate,
         insecure_password,

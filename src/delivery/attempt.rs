@@ -3,29 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
+use super::carry;
 use super::clock::Clock;
 use super::lane::{self, Health, Pool};
-use super::preparing::{self, Preparing};
 use super::report::{log_recipient, owed, owed_for_success};
 use super::{Settings as Retry, Uncertain};
-use crate::explain::Cause;
 use crate::failure::{Class, Scope, Stage};
-use crate::message::Content;
 use crate::observe::metrics::Metrics;
-use crate::smtp::capabilities::Capabilities;
 use crate::spool::{
     Claim, DECIDED, Kind, RecipientState, RecipientStatus, Settlement, Spool, State, Stored,
-    Verdict, is_intact,
+    Verdict,
 };
 use crate::tenant::Tenant;
 use crate::tenant::directory::Directory;
 use crate::tenant::route::{Route, RouteKey};
-use crate::transport::smtp::{Connection, Context, DotHook};
-use crate::transport::{Accepted, Failure, RecipientResult, Upstream, capture};
+use crate::transport::{Accepted, Context, Failure, RecipientResult};
 
 /// What attempts need, as the settings are now.
 #[derive(Clone)]
@@ -70,7 +65,7 @@ impl Tools {
 }
 
 /// KiB for [`Tools::memory`].
-const MEMORY_KIB: usize = 64 * 1024;
+pub(super) const MEMORY_KIB: usize = 64 * 1024;
 
 /// The way that was chosen for an attempt.
 pub struct Way {
@@ -160,7 +155,7 @@ pub async fn run(
             again: None,
         };
     }
-    let outcome = deliver(tools, now, way, &claim, &stored).await;
+    let outcome = carry::deliver(tools, now, way, &claim, &stored).await;
     tools.metrics.attempt_took(started.elapsed());
     if outcome.results.iter().all(|result| result.result.is_ok()) {
         taken();
@@ -309,323 +304,6 @@ fn duration(time: Duration) -> String {
     format!("{seconds}s")
 }
 
-/// What the transport gave.
-struct Outcome {
-    results: Vec<RecipientResult>,
-    /// The server tells of success itself where that is wanted (RFC 3461).
-    dsn: bool,
-    key: Option<String>,
-    refuses_null: bool,
-}
-
-async fn deliver(
-    tools: &Tools,
-    now: &Arc<Now>,
-    way: &Way,
-    claim: &Claim,
-    stored: &Arc<Stored>,
-) -> Outcome {
-    let open = stored.open_recipients();
-    let all_failed = |failure: Failure| Outcome {
-        results: open
-            .iter()
-            .map(|index| RecipientResult {
-                index: *index,
-                result: Err(failure.clone()),
-            })
-            .collect(),
-        key: None,
-        refuses_null: false,
-        dsn: false,
-    };
-    // A large message is in memory only while it is sent, and only so much of all at once.
-    let kib = u32::try_from(stored.content.size() / 1024 + 1)
-        .unwrap_or(u32::MAX)
-        .min(MEMORY_KIB as u32);
-    let _permit = match &stored.content {
-        Content::Memory(_) => None,
-        Content::File { .. } => tools.memory.acquire_many(kib).await.ok(),
-    };
-    let content = match read_content(stored).await {
-        Ok(content) => content,
-        Err(mut failure) => {
-            failure.scope = Scope::Message; // its file, not the route
-            return all_failed(*failure);
-        }
-    };
-    let job = Job {
-        tools,
-        now,
-        way,
-        stored,
-        content: &content,
-        open: &open,
-        claim,
-    };
-    match way.route.upstream().as_ref() {
-        Upstream::Capture(directory) => {
-            let (prepared, mut results) = match job.prepare(&Capabilities::unlimited(), false).await
-            {
-                Ok(done) => done,
-                Err(failure) => return all_failed(*failure),
-            };
-            if let Some(prepared) = prepared {
-                let (directory, id) = (directory.join(stored.tenant.as_str()), stored.id);
-                let written = tokio::task::spawn_blocking(move || {
-                    capture::deliver(&directory, id, &prepared)
-                })
-                .await;
-                match written {
-                    Ok(written) => results.extend(written),
-                    Err(error) => {
-                        return all_failed(Failure::of_cause(
-                            Cause::WriteFailed,
-                            Stage::Prepare,
-                            "capture",
-                            error.to_string(),
-                        ));
-                    }
-                }
-            }
-            Outcome {
-                results,
-                key: None,
-                refuses_null: false,
-                dsn: false,
-            }
-        }
-        Upstream::Smtp(settings) => job.smtp(settings).await,
-    }
-}
-
-struct Job<'a> {
-    tools: &'a Tools,
-    now: &'a Arc<Now>,
-    way: &'a Way,
-    stored: &'a Arc<Stored>,
-    content: &'a Bytes,
-    open: &'a [usize],
-    claim: &'a Claim,
-}
-
-impl Job<'_> {
-    fn all_failed(&self, failure: &Failure) -> Vec<RecipientResult> {
-        self.open
-            .iter()
-            .map(|index| RecipientResult {
-                index: *index,
-                result: Err(failure.clone()),
-            })
-            .collect()
-    }
-
-    async fn smtp(&self, settings: &crate::transport::smtp::Settings) -> Outcome {
-        let upstream = self.way.route.upstream();
-        let mut kept = self.way.pool.take(upstream);
-        let mut null_refused = self.way.health.refuses_null;
-        loop {
-            let was_kept = kept.is_some();
-            let mut connection = match kept.take() {
-                Some(connection) => connection,
-                None => match Connection::open(settings, &self.tools.context).await {
-                    Ok(connection) => connection,
-                    Err(failure) => {
-                        return Outcome {
-                            results: self.all_failed(&failure),
-                            key: None,
-                            refuses_null: false,
-                            dsn: false,
-                        };
-                    }
-                },
-            };
-            connection.capabilities.pipelining &= !self.way.health.one_by_one;
-            self.tools
-                .spool
-                .learn_upstream_size(&self.way.key.to_text(), connection.capabilities.size);
-            let dsn = connection.capabilities.dsn;
-            let key = connection
-                .server_key
-                .map(|hash| crate::smtp::sasl::encode(&hash));
-            let (prepared, mut results) =
-                match self.prepare(&connection.capabilities, null_refused).await {
-                    Ok(done) => done,
-                    Err(failure) => {
-                        self.keep(settings, connection);
-                        return Outcome {
-                            results: self.all_failed(&failure),
-                            key,
-                            refuses_null: false,
-                            dsn: false,
-                        };
-                    }
-                };
-            let Some(prepared) = prepared else {
-                self.keep(settings, connection);
-                return Outcome {
-                    results,
-                    key,
-                    refuses_null: false,
-                    dsn: false,
-                };
-            };
-            let hook = Hook {
-                tools: self.tools,
-                claim: self.claim,
-                route: must_mark(self.now, self.way).then(|| self.way.key.to_text()),
-            };
-            let sent = connection.send(&prepared, &hook).await;
-            if sent.untouched && was_kept {
-                continue; // the kept connection had died; nothing was said on it
-            }
-            let null_sender = prepared.mail_from().is_none();
-            let refused_at_mail = sent.results.iter().all(|r| matches!(&r.result, Err(f) if f.stage == Stage::Mail && f.reply.as_ref().is_some_and(crate::smtp::reply::Reply::is_permanent)));
-            if null_sender && refused_at_mail && self.stored.kind == Kind::Bounce && !null_refused {
-                null_refused = true;
-                if sent.reusable {
-                    kept = Some(connection);
-                }
-                continue;
-            }
-            if sent.reusable && connection.sent < settings.messages_per_connection {
-                self.keep(settings, connection);
-            } else {
-                tokio::spawn(connection.quit());
-            }
-            results.extend(sent.results);
-            return Outcome {
-                results,
-                key,
-                refuses_null: null_refused,
-                dsn,
-            };
-        }
-    }
-
-    fn keep(&self, settings: &crate::transport::smtp::Settings, connection: Connection) {
-        if let Some(surplus) =
-            self.way
-                .pool
-                .put(self.way.route.upstream(), connection, settings.connections)
-        {
-            tokio::spawn(surplus.quit());
-        }
-    }
-
-    /// Prepares for a server with these capabilities; gives recipients that cannot be reached.
-    async fn prepare(
-        &self,
-        capabilities: &Capabilities,
-        null_refused: bool,
-    ) -> Result<preparing::Done, Box<Failure>> {
-        let work = Preparing {
-            tenant: Arc::clone(&self.way.tenant),
-            route: self.way.route.clone(),
-            stored: Arc::clone(self.stored),
-            content: self.content.clone(),
-            open: self.open.to_vec(),
-            now: Arc::clone(self.now),
-            secrets: self.tools.context.secrets.clone(),
-            capabilities: capabilities.clone(),
-            null_refused,
-        };
-        if work.is_quick() {
-            return work.run();
-        }
-        let Ok(_permit) = self.tools.computing.acquire().await else {
-            return work.run(); // never closed
-        };
-        tokio::task::spawn_blocking(move || work.run())
-            .await
-            .unwrap_or_else(|error| {
-                let mut failure =
-                    Failure::of_cause(Cause::WriteFailed, Stage::Prepare, "", error.to_string());
-                failure.scope = Scope::Message;
-                Err(Box::new(failure))
-            })
-    }
-}
-
-async fn read_content(stored: &Arc<Stored>) -> Result<Bytes, Box<Failure>> {
-    let damaged = |why: String| {
-        tracing::error!(id = %stored.id, tenant = %stored.tenant, event = "damaged", reason = %why, "the stored message is not what was accepted; it is kept and not sent");
-        let mut failure = Failure::of_cause(
-            Cause::MessageUnusable,
-            Stage::Prepare,
-            "",
-            format!("the stored message is damaged: {why}"),
-        );
-        failure.class = Class::Permanent;
-        failure.scope = Scope::Message;
-        Box::new(failure)
-    };
-    let (bytes, intact) = match &stored.content {
-        Content::Memory(bytes) => (bytes.clone(), is_intact(stored, bytes)),
-        Content::File { path, .. } => {
-            let stored = Arc::clone(stored);
-            // Its hash, too, takes its time.
-            let read = tokio::task::spawn_blocking(move || {
-                let bytes = stored.content.read()?;
-                let intact = is_intact(&stored, &bytes);
-                Ok((bytes, intact))
-            })
-            .await
-            .unwrap_or_else(|e| Err(std::io::Error::other(e)));
-            match read {
-                Ok(read) => read,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    return Err(damaged("its body file is gone".to_owned()));
-                }
-                Err(error) => {
-                    return Err(Box::new(Failure::of_cause(
-                        Cause::WriteFailed,
-                        Stage::Prepare,
-                        "",
-                        format!("{}: {error}", path.display()),
-                    )));
-                }
-            }
-        }
-    };
-    if intact {
-        Ok(bytes)
-    } else {
-        Err(damaged("its SHA-256 does not fit".to_owned()))
-    }
-}
-
-/// Whether a crash must not make us forget that the final dot may have been sent: where another
-/// route could be taken, or a person is to decide.
-fn must_mark(now: &Now, way: &Way) -> bool {
-    let own = matches!(way.route, Route::Own(_));
-    now.retry.uncertain == Uncertain::Hold
-        || (own && crate::tenant::route::fallback(&way.tenant, now.directory.system()).is_some())
-}
-
-struct Hook<'a> {
-    tools: &'a Tools,
-    claim: &'a Claim,
-    route: Option<String>,
-}
-
-impl DotHook for Hook<'_> {
-    fn before_content(
-        &self,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
-        Box::pin(async move {
-            match &self.route {
-                Some(route) => self
-                    .tools
-                    .spool
-                    .mark_uncertain(self.claim, route.clone())
-                    .await
-                    .map_err(|e| e.to_string()),
-                None => Ok(()),
-            }
-        })
-    }
-}
-
 /// Turns results into a settlement, log lines and news.
 async fn conclude(
     tools: &Tools,
@@ -633,7 +311,7 @@ async fn conclude(
     way: &Way,
     claim: Claim,
     stored: &Arc<Stored>,
-    outcome: Outcome,
+    outcome: carry::Outcome,
 ) -> Finished {
     let at = way.clock.now();
     let mut settlement = unchanged(stored);

@@ -7,13 +7,14 @@ use jiff::Timestamp;
 
 use super::attempt::{Now, Way};
 use super::lane::{self, Gate, Pool};
+use super::pace::Pause;
 use super::scheduler::{Queues, SERVER_LIMIT, Scheduler, Step, lock};
 use crate::failure::Class;
 use crate::message::TenantId;
 use crate::tenant::Tenant;
 use crate::tenant::route::{self, Route, RouteKey};
-use crate::transport::Upstream;
 use crate::transport::smtp::Connection;
+use crate::transport::{Failure, Upstream};
 
 /// How long a system relay that was seen to work counts as working (`system.required`).
 const VERIFIED_FOR: std::time::Duration = std::time::Duration::from_secs(10);
@@ -23,6 +24,10 @@ const JUST_NOW: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// How many due messages of a tenant are looked at for one that may go.
 const LOOK_AHEAD: usize = 16;
+
+fn upstream_pace(route: &Route) -> Option<usize> {
+    route.upstream().per_minute()
+}
 
 impl Scheduler {
     /// Finds the first message of a tenant that may go now, and its way.
@@ -165,6 +170,21 @@ impl Scheduler {
                     continue;
                 }
             };
+            if let Some(wait) = lane.pace.wait(upstream_pace(&route), lane.active) {
+                match wait {
+                    Pause::Until(pause) => {
+                        let until = lane::after(at, pause);
+                        *wake = Some(wake.map_or(until, |w| w.min(until)));
+                    }
+                    // An attempt that ends opens the way.
+                    Pause::Running => {
+                        if !lane.waiting.contains(&tenant.id) {
+                            lane.waiting.push(tenant.id.clone());
+                        }
+                    }
+                }
+                return None;
+            }
             if lane.active >= limit {
                 // A busy lane is waited for; only a closed one sends mail another way.
                 if !lane.waiting.contains(&tenant.id) {
@@ -262,6 +282,12 @@ impl Scheduler {
                     }
                     Err(failure) => Some(failure),
                 },
+                Upstream::Graph(crate::transport::graph::Settings { oauth, .. })
+                | Upstream::Gmail(crate::transport::gmail::Settings { oauth, .. }) => {
+                    // An API that gives a token is taken to be there.
+                    let tokens = &scheduler.inner.tools.context.tokens;
+                    tokens.access(oauth, None).await.err().map(Failure::of_token)
+                }
                 Upstream::Capture(_) => None,
             };
             let now = scheduler.inner.now.load_full();

@@ -3,9 +3,11 @@
 
 pub mod attempt;
 pub mod bounce;
+mod carry;
 mod choose;
 mod clock;
 pub mod lane;
+mod pace;
 mod preparing;
 mod queue;
 mod report;

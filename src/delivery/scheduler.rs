@@ -15,6 +15,7 @@ use super::attempt::{self, Again, Finished, LaneNews, Now, Tools, Way};
 use super::bounce::Bouncer;
 use super::clock::Clock;
 use super::lane::{self, Gate, Health, Pool};
+use super::pace::Pace;
 use super::queue::TenantQueue;
 use crate::failure::Class;
 use crate::message::TenantId;
@@ -82,6 +83,8 @@ pub(super) struct Lane {
     pub(super) health: Health,
     pub(super) pool: Arc<Pool>,
     pub(super) active: usize,
+    /// Messages of the last minute.
+    pub(super) pace: Pace,
     /// Attempts that gave their slot back before what became of them was on record.
     pub(super) unrecorded: usize,
     /// Tenants that wait for a free slot.
@@ -169,6 +172,7 @@ impl Queues {
             if lane.generation == way.generation {
                 lane.active -= 1;
             }
+            lane.pace.ended(way.route.upstream().per_minute());
             waiting.append(&mut lane.waiting);
         }
         waiting
@@ -588,8 +592,11 @@ impl Scheduler {
             tracing::info!(event = "route-works-again", tenant = %way.tenant.id, route = %key, upstream = upstream);
         } else if after.suspended_since.is_some() && before.suspended_since.is_none() {
             let remedy = match news {
-                LaneNews::Failed(failure) => failure.meaning.remedy.get(way.tenant.language),
-                LaneNews::Fine { .. } | LaneNews::Untried => "",
+                LaneNews::Failed(failure) => {
+                    let remedy = failure.meaning.remedy.get(way.tenant.language);
+                    way.route.upstream().fill(remedy)
+                }
+                LaneNews::Fine { .. } | LaneNews::Untried => String::new(),
             };
             tracing::error!(event = "route-suspended", tenant = %way.tenant.id, route = %key, upstream = upstream, reason = %after.reason, remedy = remedy);
         } else {

@@ -78,7 +78,7 @@ fn sender_settings(
     let rules = &tenant.sender;
     let utf8_headers = match route.upstream().as_ref() {
         Upstream::Smtp(settings) => settings.utf8_headers,
-        Upstream::Capture(_) => Utf8Headers::Auto,
+        Upstream::Graph(_) | Upstream::Gmail(_) | Upstream::Capture(_) => Utf8Headers::Auto,
     };
     let reply_to = match &rules.reply_to {
         _ if stored.kind.is_ours() => prepare::ReplyTo::Untouched,
@@ -101,6 +101,7 @@ fn sender_settings(
         utf8_headers,
         hostname: hostname.to_owned(),
         detour: None,
+        recipients_in_header: route.upstream().takes_recipients_from_header(),
         own_domains,
     };
     if rules.application_from != ApplicationFrom::Replace {

@@ -80,6 +80,18 @@ pub enum Cause {
     KeyUnusable,
     /// The directory of captured mail cannot be written.
     WriteFailed,
+    /// Nobody has consented to the application yet, or its refresh token is gone.
+    ConsentMissing,
+    /// A new refresh token could not be made durable.
+    TokenNotStored,
+    /// An HTTP server answered something that cannot be used.
+    AnswerUnusable,
+    /// An HTTP request was sent whole, no answer came.
+    RequestNoAnswer,
+    /// Beyond the limit of one request, and its structure may not be taken apart.
+    TooLargeToSplit,
+    /// Beyond the limit of one request, and the permission for drafts is missing.
+    UploadNotPermitted,
 }
 
 impl Cause {
@@ -121,6 +133,12 @@ impl Cause {
         Self::MessageUnusable,
         Self::KeyUnusable,
         Self::WriteFailed,
+        Self::ConsentMissing,
+        Self::TokenNotStored,
+        Self::AnswerUnusable,
+        Self::RequestNoAnswer,
+        Self::TooLargeToSplit,
+        Self::UploadNotPermitted,
     ];
 
     /// The stable name, in kebab-case, for logs, JSON and documentation.
@@ -163,6 +181,12 @@ impl Cause {
             Self::MessageUnusable => "message-unusable",
             Self::KeyUnusable => "key-unusable",
             Self::WriteFailed => "write-failed",
+            Self::ConsentMissing => "consent-missing",
+            Self::TokenNotStored => "token-not-stored",
+            Self::AnswerUnusable => "answer-unusable",
+            Self::RequestNoAnswer => "request-no-answer",
+            Self::TooLargeToSplit => "too-large-to-split",
+            Self::UploadNotPermitted => "upload-not-permitted",
         }
     }
 
@@ -188,7 +212,9 @@ impl Cause {
             | Self::ConnectionLost
             | Self::Timeout
             | Self::ProtocolError
-            | Self::WriteFailed => Class::Transient,
+            | Self::WriteFailed
+            | Self::TokenNotStored
+            | Self::AnswerUnusable => Class::Transient,
             Self::CertificateSelfSigned
             | Self::CertificateUnknownAuthority
             | Self::CertificateExpired
@@ -202,11 +228,14 @@ impl Cause {
             | Self::AuthWithoutTls
             | Self::CredentialMissing
             | Self::OwnAddress
+            | Self::ConsentMissing
             | Self::KeyUnusable => Class::Suspend,
-            Self::FinalDotNoAnswer => Class::Uncertain,
-            Self::TooLargeForUpstream | Self::Utf8AddressUnsupported | Self::MessageUnusable => {
-                Class::Permanent
-            }
+            Self::FinalDotNoAnswer | Self::RequestNoAnswer => Class::Uncertain,
+            Self::TooLargeForUpstream
+            | Self::Utf8AddressUnsupported
+            | Self::MessageUnusable
+            | Self::TooLargeToSplit
+            | Self::UploadNotPermitted => Class::Permanent,
         }
     }
 
@@ -219,6 +248,8 @@ impl Cause {
             | Self::CredentialMissing
             | Self::OwnAddress
             | Self::MessageUnusable
+            | Self::TooLargeToSplit
+            | Self::UploadNotPermitted
             | Self::KeyUnusable => Stage::Prepare,
             Self::NameNotFound | Self::NameLookupFailed => Stage::Resolve,
             Self::ConnectRefused | Self::ConnectTimeout | Self::ConnectUnreachable => {
@@ -239,12 +270,15 @@ impl Cause {
             | Self::CertificateRevoked
             | Self::CertificatePinMismatch
             | Self::CertificateOther => Stage::Tls,
-            Self::AuthMechanismMissing | Self::AuthWithoutTls => Stage::Auth,
+            Self::AuthMechanismMissing | Self::AuthWithoutTls | Self::ConsentMissing => Stage::Auth,
             Self::TooLargeForUpstream | Self::Utf8AddressUnsupported => Stage::Mail,
-            Self::ConnectionLost | Self::Timeout | Self::ProtocolError | Self::WriteFailed => {
-                Stage::Data
-            }
-            Self::FinalDotNoAnswer => Stage::FinalDot,
+            Self::ConnectionLost
+            | Self::Timeout
+            | Self::ProtocolError
+            | Self::TokenNotStored
+            | Self::AnswerUnusable
+            | Self::WriteFailed => Stage::Data,
+            Self::FinalDotNoAnswer | Self::RequestNoAnswer => Stage::FinalDot,
         }
     }
 
@@ -781,6 +815,66 @@ impl Cause {
                          by itself.",
                 },
             },
+            Self::ConsentMissing => &Explanation {
+                cause: Text {
+                    de: "Für dieses Konto hat noch niemand der Anwendung zugestimmt, oder das gespeicherte Refresh-Token fehlt.",
+                    en: "Nobody has consented to the application for this account yet, or the stored refresh token is missing.",
+                },
+                remedy: Text {
+                    de: "Stimmen Sie einmal zu: „postbote oauth connect TENANT“. Die wartende Mail geht danach von selbst hinaus.",
+                    en: "Consent once: 'postbote oauth connect TENANT'. The waiting mail leaves by itself afterwards.",
+                },
+            },
+            Self::TokenNotStored => &Explanation {
+                cause: Text {
+                    de: "Ein neues Refresh-Token ließ sich nicht dauerhaft speichern (Platte voll, fehlende Rechte); deshalb wurde es nicht benutzt.",
+                    en: "A new refresh token could not be stored durably (disk full, no permission), so it was not used.",
+                },
+                remedy: Text {
+                    de: "Prüfen Sie Platz und Rechte von server.data_dir. Postbote versucht es von selbst wieder.",
+                    en: "Check space and permissions of server.data_dir. Postbote tries again by itself.",
+                },
+            },
+            Self::AnswerUnusable => &Explanation {
+                cause: Text {
+                    de: "Der Server hat etwas geantwortet, das keine Antwort dieser Schnittstelle ist, zum Beispiel eine Webseite.",
+                    en: "The server answered something that is no answer of this interface, for example a web page.",
+                },
+                remedy: Text {
+                    de: "Prüfen Sie token_url, device_url und api_url in [upstream.oauth] und ob ein Proxy oder eine Anmeldeseite dazwischen steht. Postbote versucht es von selbst wieder.",
+                    en: "Check token_url, device_url and api_url in [upstream.oauth], and whether a proxy or a login page stands in between. Postbote tries again by itself.",
+                },
+            },
+            Self::RequestNoAnswer => &Explanation {
+                cause: Text {
+                    de: "Die Mail ist ganz übertragen worden, aber die Antwort des Servers kam nicht an. Ob er sie angenommen hat, ist offen.",
+                    en: "The message was transferred completely, but the server's answer did not arrive. Whether it was accepted is unknown.",
+                },
+                remedy: Text {
+                    de: "Nichts zu tun: Postbote versucht es nach [retry] uncertain erneut, möglichst nach einem Blick in die gesendeten Elemente. Mit uncertain = \"hold\" entscheiden Sie mit „postbote queue retry“ oder „postbote queue remove“.",
+                    en: "Nothing to do: Postbote tries again as [retry] uncertain says, after a look into the sent items where it may. With uncertain = \"hold\" you decide with 'postbote queue retry' or 'postbote queue remove'.",
+                },
+            },
+            Self::TooLargeToSplit => &Explanation {
+                cause: Text {
+                    de: "Die Mail ist größer, als Microsoft Graph in einer Anfrage annimmt (etwa 2,5 MB), und ihr Aufbau (signiert, verschlüsselt, Kalender oder sehr langer Text) lässt sich nicht zerlegen, ohne ihn zu verändern.",
+                    en: "The message is larger than Microsoft Graph takes in one request (about 2.5 MB), and its structure (signed, encrypted, calendar or a very long text) cannot be taken apart without changing it.",
+                },
+                remedy: Text {
+                    de: "Verkleinern Sie die Anhänge, oder senden Sie solche Mail über kind = \"smtp\" mit authentication = \"xoauth2\".",
+                    en: "Make the attachments smaller, or send such mail by kind = \"smtp\" with authentication = \"xoauth2\".",
+                },
+            },
+            Self::UploadNotPermitted => &Explanation {
+                cause: Text {
+                    de: "Die Mail ist größer, als Microsoft Graph in einer Anfrage annimmt (etwa 2,5 MB), und für den Weg über Entwurf und Upload fehlt der Anwendung die Berechtigung Mail.ReadWrite.",
+                    en: "The message is larger than Microsoft Graph takes in one request (about 2.5 MB), and the application lacks the permission Mail.ReadWrite for the way by draft and upload.",
+                },
+                remedy: Text {
+                    de: "Geben Sie der Anwendung in Entra (API-Berechtigungen, Microsoft Graph) auch Mail.ReadWrite mit Administratorzustimmung und verbinden Sie das Konto neu, oder verkleinern Sie die Anhänge. Danach: „postbote queue retry --state failed“.",
+                    en: "Give the application Mail.ReadWrite as well in Entra (API permissions, Microsoft Graph) with admin consent and connect the account again, or make the attachments smaller. Then: 'postbote queue retry --state failed'.",
+                },
+            },
             Self::WriteFailed => &Explanation {
                 cause: Text {
                     de: "Die Mail ließ sich nicht in das Verzeichnis für zurückgehaltene Mail \
@@ -828,7 +922,7 @@ mod tests {
             );
             check_explanation(cause.id(), cause.meaning());
         }
-        assert_eq!(ids.len(), 36);
+        assert_eq!(ids.len(), 42);
     }
 
     #[test]
@@ -874,6 +968,8 @@ mod tests {
             (Cause::Timeout, Class::Transient),
             (Cause::ProtocolError, Class::Transient),
             (Cause::WriteFailed, Class::Transient),
+            (Cause::AnswerUnusable, Class::Transient),
+            (Cause::TooLargeToSplit, Class::Permanent),
         ] {
             assert_eq!(cause.class(), class, "{cause}");
         }

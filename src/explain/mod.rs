@@ -5,6 +5,7 @@
 //! one place that knows the mail providers ([`providers`]). Everything here is data; nothing does
 //! input or output.
 
+pub mod apis;
 pub mod causes;
 pub mod providers;
 pub mod replies;

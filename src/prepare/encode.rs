@@ -1,6 +1,8 @@
 //! From 8 bits to 7, and from endless lines to short ones, where the next server demands it
 //! (RFC 2045 section 6, RFC 6152 section 3). A part that needs nothing stays byte for byte.
 
+use std::ops::Range;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
@@ -10,7 +12,7 @@ use crate::message::rfc2047;
 /// Longest line on the wire without its line end (RFC 5321 section 4.5.3.1.6).
 pub const LINE_LIMIT: usize = 998;
 /// Deepest nesting of parts that is followed.
-const DEPTH_LIMIT: usize = 50;
+pub(super) const DEPTH_LIMIT: usize = 50;
 /// Most parts that are followed.
 const PARTS_LIMIT: usize = 1000;
 
@@ -441,7 +443,7 @@ pub fn parameter(content_type: &str, name: &str) -> Option<String> {
 }
 
 /// The boundary of a multipart, also in the pieces of RFC 2231.
-fn boundary(content_type: &str) -> Option<String> {
+pub(super) fn boundary(content_type: &str) -> Option<String> {
     let whole = parameter(content_type, "boundary").or_else(|| {
         let mut joined = String::new();
         for n in 0..20 {
@@ -455,6 +457,57 @@ fn boundary(content_type: &str) -> Option<String> {
     (!whole.is_empty() && whole.len() <= 1000).then_some(whole)
 }
 
+/// A multipart body by places: delimiter lines, and what stands between them.
+pub(super) struct Split {
+    /// Each part: its delimiter line, its content without the line end that belongs to the next
+    /// delimiter.
+    pub parts: Vec<(Range<usize>, Range<usize>)>,
+    /// The closing delimiter line; `None`: it is missing.
+    pub close: Option<Range<usize>>,
+}
+
+/// Finds the parts (RFC 2046 section 5.1.1).
+pub(super) fn split(boundary: &str, body: &[u8]) -> Split {
+    let delimiter = [b"--", boundary.as_bytes()].concat();
+    let mut split = Split {
+        parts: Vec::new(),
+        close: None,
+    };
+    let mut open: Option<Range<usize>> = None;
+    let mut at = 0;
+    while at < body.len() && split.close.is_none() {
+        let end = memchr::memchr(b'\n', &body[at..]).map_or(body.len(), |n| at + n + 1);
+        let line = body[at..end].trim_ascii_end();
+        let is_close = line.len() == delimiter.len() + 2
+            && line.starts_with(&delimiter)
+            && line.ends_with(b"--");
+        if line == delimiter || is_close {
+            if let Some(delimiter) = open.take() {
+                let content = delimiter.end..at;
+                let gap = if body[content.clone()].ends_with(b"\r\n") {
+                    2
+                } else {
+                    0
+                };
+                split
+                    .parts
+                    .push((delimiter, content.start..content.end - gap));
+            }
+            if is_close {
+                split.close = Some(at..end);
+            } else {
+                open = Some(at..end);
+            }
+        }
+        at = end;
+    }
+    if let Some(delimiter) = open {
+        let content = delimiter.end..body.len();
+        split.parts.push((delimiter, content));
+    }
+    split
+}
+
 fn multipart(
     boundary: &str,
     body: &[u8],
@@ -462,41 +515,25 @@ fn multipart(
     depth: usize,
     parts: &mut usize,
 ) -> Result<Vec<u8>, EncodeError> {
-    let delimiter = [b"--", boundary.as_bytes()].concat();
+    let split = split(boundary, body);
     let mut out = Vec::with_capacity(body.len() + body.len() / 8);
-    let mut part_start: Option<usize> = None;
-    let mut text_start = 0;
-    let mut at = 0;
-    let mut closed = false;
-    while at < body.len() {
-        let end = memchr::memchr(b'\n', &body[at..]).map_or(body.len(), |n| at + n + 1);
-        let line = body[at..end].trim_ascii_end();
-        let is_close = line.len() == delimiter.len() + 2
-            && line.starts_with(&delimiter)
-            && line.ends_with(b"--");
-        if !closed && (line == delimiter || is_close) {
-            match part_start {
-                Some(start) => {
-                    // The line end before a delimiter belongs to the delimiter.
-                    let (content, gap) = match body[start..at].strip_suffix(b"\r\n") {
-                        Some(content) => (content, &b"\r\n"[..]),
-                        None => (&body[start..at], &b""[..]),
-                    };
-                    push_part(content, eight_bit_ok, depth, parts, &mut out)?;
-                    out.extend_from_slice(gap);
-                }
-                None => push_text(&body[text_start..at], eight_bit_ok, &mut out),
-            }
-            out.extend_from_slice(&body[at..end]);
-            part_start = (!is_close).then_some(end);
-            text_start = end;
-            closed = is_close;
-        }
-        at = end;
+    let first = split.parts.first().map(|(delimiter, _)| delimiter);
+    let preamble = first
+        .or(split.close.as_ref())
+        .map_or(body.len(), |delimiter| delimiter.start);
+    push_text(&body[..preamble], eight_bit_ok, &mut out);
+    for (n, (delimiter, content)) in split.parts.iter().enumerate() {
+        out.extend_from_slice(&body[delimiter.clone()]);
+        push_part(&body[content.clone()], eight_bit_ok, depth, parts, &mut out)?;
+        let next = split.parts.get(n + 1).map(|(delimiter, _)| delimiter);
+        let gap = next
+            .or(split.close.as_ref())
+            .map_or(content.end, |delimiter| delimiter.start);
+        out.extend_from_slice(&body[content.end..gap]);
     }
-    match part_start {
-        Some(start) => push_part(&body[start..], eight_bit_ok, depth, parts, &mut out)?,
-        None => push_text(&body[text_start..], eight_bit_ok, &mut out),
+    if let Some(close) = &split.close {
+        out.extend_from_slice(&body[close.clone()]);
+        push_text(&body[close.end..], eight_bit_ok, &mut out);
     }
     Ok(out)
 }

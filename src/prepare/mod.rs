@@ -2,6 +2,7 @@
 //! made 7-bit where the next server demands it, signed last. As the settings are *now*, so a
 //! corrected setting heals mail that is already waiting.
 
+pub mod detach;
 pub mod dkim;
 pub mod encode;
 pub mod rewrite;
@@ -33,6 +34,8 @@ pub struct Settings {
     pub hostname: String,
     /// Why another than the tenant's own route carries it, for the `X-` header.
     pub detour: Option<&'static str>,
+    /// The server takes its recipients from To, Cc and Bcc: they are made equal to the envelope.
+    pub recipients_in_header: bool,
     /// Domains whose old signatures the rewriting breaks, so they are removed.
     pub own_domains: Vec<String>,
 }
@@ -101,6 +104,7 @@ pub struct Source<'a> {
 /// A message ready for one transport. Only [`prepare`] makes it, so nothing unprepared can leave.
 #[derive(Debug, Clone)]
 pub struct Prepared {
+    from: Address,
     mail_from: Option<Address>,
     recipients: Vec<PreparedRecipient>,
     head: Vec<u8>,
@@ -124,6 +128,11 @@ pub struct PreparedRecipient {
 }
 
 impl Prepared {
+    /// The From address.
+    pub fn from(&self) -> &Address {
+        &self.from
+    }
+
     /// MAIL FROM; `None` is the null return path.
     pub fn mail_from(&self) -> Option<&Address> {
         self.mail_from.as_ref()
@@ -271,7 +280,14 @@ pub fn prepare(
             refused,
         });
     }
-    let rewritten = rewrite::rewrite(source, settings, needs_utf8, capabilities, &mut notes)?;
+    let rewritten = rewrite::rewrite(
+        source,
+        settings,
+        &recipients,
+        needs_utf8,
+        capabilities,
+        &mut notes,
+    )?;
     needs_utf8 |= rewritten.needs_utf8;
     let body_utf8_header = rewritten.utf8_header;
     let mut head = rewritten.head;
@@ -308,6 +324,7 @@ pub fn prepare(
     }
     let eight_bit = encode::has_eight_bit(&body) || body_utf8_header;
     let prepared = Prepared {
+        from: rewritten.from,
         mail_from: rewritten.mail_from,
         recipients,
         head,

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::encode::{self, Converted, mailbox_text, push_field};
-use super::{PrepareError, ReplyTo, Settings, Source, Utf8Headers};
+use super::{PrepareError, PreparedRecipient, ReplyTo, Settings, Source, Utf8Headers};
 use crate::message::header::{Header, unfold};
 use crate::message::{date, mailbox, rfc2047};
 use crate::smtp::address::Address;
@@ -18,6 +18,8 @@ pub struct Rewritten {
     pub body: Bytes,
     /// The body as it must be, if it had to change.
     pub converted: Option<Converted>,
+    /// The From address.
+    pub from: Address,
     /// MAIL FROM.
     pub mail_from: Option<Address>,
     /// An address in it needs SMTPUTF8.
@@ -50,6 +52,7 @@ struct Application {
 pub fn rewrite(
     source: &Source<'_>,
     settings: &Settings,
+    recipients: &[PreparedRecipient],
     utf8_envelope: bool,
     capabilities: &Capabilities,
     notes: &mut Vec<String>,
@@ -103,6 +106,9 @@ pub fn rewrite(
         keep_from,
         utf8,
         ours: source.ours,
+        envelope: settings
+            .recipients_in_header
+            .then(|| HeaderEnvelope::new(recipients)),
         out: Vec::with_capacity(header.body + 1024),
         seen: Vec::new(),
         notes,
@@ -146,6 +152,7 @@ pub fn rewrite(
         head,
         body,
         converted: mime.converted,
+        from: from_address,
         mail_from,
         needs_utf8,
         utf8_header,
@@ -226,6 +233,43 @@ pub fn application_from(message: &[u8], header: &Header) -> Option<Address> {
         .map(|(_, address)| address)
 }
 
+/// The envelope, as the header has to say it.
+struct HeaderEnvelope<'a> {
+    recipients: &'a [PreparedRecipient],
+    named: Vec<bool>,
+}
+
+impl<'a> HeaderEnvelope<'a> {
+    fn new(recipients: &'a [PreparedRecipient]) -> Self {
+        Self {
+            recipients,
+            named: vec![false; recipients.len()],
+        }
+    }
+
+    /// Whether an address of the header is a recipient; remembers that it is named.
+    fn wants(&mut self, address: &Address) -> bool {
+        let mut found = false;
+        for (recipient, named) in self.recipients.iter().zip(&mut self.named) {
+            if recipient.recipient.address.same_permission(address) {
+                *named = true;
+                found = true;
+            }
+        }
+        found
+    }
+
+    /// Those that no field names.
+    fn left(&self) -> impl Iterator<Item = &'a str> {
+        let named = self.named.clone();
+        self.recipients
+            .iter()
+            .zip(named)
+            .filter(|(_, named)| !named)
+            .map(|(recipient, _)| recipient.address.as_str())
+    }
+}
+
 struct Writer<'a> {
     message: &'a [u8],
     settings: &'a Settings,
@@ -234,6 +278,7 @@ struct Writer<'a> {
     keep_from: bool,
     utf8: bool,
     ours: bool,
+    envelope: Option<HeaderEnvelope<'a>>,
     out: Vec<u8>,
     seen: Vec<String>,
     notes: &'a mut Vec<String>,
@@ -307,6 +352,9 @@ impl Writer<'_> {
         let raw = &message[field.raw.clone()];
         if REMOVED.contains(&name.as_str()) {
             self.notes.push(format!("{name}: removed"));
+            return;
+        }
+        if self.envelope.is_some() && self.addressed(&name, raw, value) {
             return;
         }
         if self.ours {
@@ -406,6 +454,87 @@ impl Writer<'_> {
                 self.copy(raw, name_bytes, value);
             }
         }
+    }
+
+    /// A field with recipients, for a server that delivers to whom it names: only those of the
+    /// envelope stay. `false`: it is another field, or may stay as it is.
+    fn addressed(&mut self, name: &str, raw: &[u8], value: &[u8]) -> bool {
+        if matches!(name, "resent-to" | "resent-cc") {
+            self.notes
+                .push(format!("{name}: removed, the API might deliver to it"));
+            return true;
+        }
+        let title = match name {
+            "to" => "To",
+            "cc" => "Cc",
+            _ => return false,
+        };
+        let Some(envelope) = &mut self.envelope else {
+            return false;
+        };
+        if self.seen.iter().any(|seen| seen == name) {
+            return false; // renamed, so no recipient
+        }
+        let list = mailbox::parse(&unfold(value));
+        if list.mailboxes.is_empty() && list.group {
+            return false; // "undisclosed-recipients:;"
+        }
+        let mut kept = Vec::new();
+        let mut dropped = 0;
+        for found in &list.mailboxes {
+            match &found.address {
+                Some(address) if envelope.wants(address) => {
+                    kept.push(mailbox_text(
+                        &found.name,
+                        address,
+                        title.len() + 2,
+                        self.utf8,
+                    ));
+                }
+                Some(_) | None => dropped += 1,
+            }
+        }
+        if dropped == 0 && !list.dubious && !list.group && !kept.is_empty() {
+            return false;
+        }
+        self.seen.push(name.to_owned());
+        // What the reader was meant to see stays to be seen, where nobody delivers to it.
+        let original = format!("X-Original-{title}");
+        let mut copy = original.clone().into_bytes();
+        copy.push(b':');
+        copy.extend_from_slice(&raw[raw.len() - value.len()..]);
+        self.copy(&copy, original.as_bytes(), value);
+        self.notes.push(format!(
+            "{title}: only the {} of the envelope stay, the original went to {original}",
+            kept.len()
+        ));
+        if kept.is_empty() {
+            if title == "To" {
+                self.line("To: undisclosed-recipients:;");
+            } else {
+                self.seen.retain(|seen| seen != name);
+            }
+        } else {
+            self.line(&format!("{title}: {}", kept.join(",\r\n\t")));
+        }
+        true
+    }
+
+    /// Recipients that no field names, for a server that knows no envelope. It removes the field.
+    fn hidden(&mut self) {
+        let Some(envelope) = &self.envelope else {
+            return;
+        };
+        let hidden: Vec<&str> = envelope.left().collect();
+        if hidden.is_empty() {
+            return;
+        }
+        let count = hidden.len();
+        let line = format!("Bcc: {}", hidden.join(",\r\n\t"));
+        self.line(&line);
+        self.notes.push(format!(
+            "Bcc: {count} recipients that no field names; the API removes it before it delivers"
+        ));
     }
 
     /// A field as it is, or encoded where raw 8-bit or long lines would not pass.
@@ -509,6 +638,7 @@ impl Writer<'_> {
             self.line("To: undisclosed-recipients:;");
             self.notes.push("To: was missing, added".to_owned());
         }
+        self.hidden();
         if !self.again("mime-version") {
             self.line("MIME-Version: 1.0");
         }

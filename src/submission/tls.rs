@@ -7,7 +7,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::transport::smtp::tls::{provider, read_certificates};
+use crate::net::tls::{provider, read_certificates};
 use crate::vault::write_durably;
 
 /// How long a self-signed certificate is valid: what picky clients still accept.

@@ -4,6 +4,8 @@ use std::fmt;
 
 use crate::explain::{self, Cause, Explanation};
 use crate::failure::{Class, Scope, Stage};
+use crate::net::NetError;
+use crate::oauth::TokenError;
 use crate::prepare::PrepareError;
 use crate::smtp::reply::Reply;
 
@@ -78,6 +80,45 @@ impl Failure {
         }
     }
 
+    /// A connection that could not be opened.
+    pub fn of_net(error: NetError, relay: &str) -> Self {
+        Self::of_cause(error.cause, error.stage, relay, error.detail)
+    }
+
+    /// No token to log in with.
+    pub fn of_token(error: TokenError) -> Self {
+        Self::of_answer(
+            Scope::Route,
+            error.class,
+            error.stage,
+            error.meaning,
+            &error.server,
+            error.text,
+        )
+    }
+
+    /// A failure that an HTTP answer told.
+    pub fn of_answer(
+        scope: Scope,
+        class: Class,
+        stage: Stage,
+        meaning: &'static Explanation,
+        relay: &str,
+        detail: String,
+    ) -> Self {
+        Self {
+            scope,
+            class,
+            stage,
+            reply: None,
+            relay: relay.to_owned(),
+            detail,
+            meaning,
+            status: default_status(stage, class),
+            pipeline_stalled: false,
+        }
+    }
+
     /// A failure to prepare the message for this server.
     pub fn of_prepare(error: &PrepareError) -> Self {
         let (scope, class, stage) = error.classify();
@@ -98,6 +139,18 @@ impl Failure {
             status: error.status(),
             pipeline_stalled: false,
         }
+    }
+
+    /// Whether a login by token was refused in words that another token may mend. Where the reply
+    /// says that such logins are switched off or barred, none does.
+    pub fn asks_for_token(&self) -> bool {
+        let Some(reply) = self.reply.as_ref().filter(|_| self.stage == Stage::Auth) else {
+            return false;
+        };
+        let barred = reply.enhanced.is_some_and(|e| {
+            ["5.7.139", "5.7.9", "5.7.14", "5.7.30"].contains(&e.to_string().as_str())
+        });
+        reply.code == 535 && !barred
     }
 
     /// Whether the upstream cannot have taken anything, so that another route may be tried:

@@ -1,8 +1,10 @@
 //! Secrets: what they are in configuration, how they are kept, how they never show.
 
+mod redact;
 mod secret;
 mod store;
 
+pub use redact::Confidential;
 pub use secret::{Secret, SecretError, SecretRef};
 pub use store::{KeySource, Vault, VaultError, write_durably};
 

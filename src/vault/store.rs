@@ -138,6 +138,35 @@ impl Vault {
         }
     }
 
+    /// Seals a value into a file of its own, for what changes too often for the one file of all;
+    /// durable when it returns. It is bound to `name`, not to the path.
+    pub fn write_apart(&self, path: &Path, name: &str, value: &Secret) -> Result<(), VaultError> {
+        let sealed = self.seal(name, value.expose())?;
+        write_durably(path, format!("{sealed}\n").as_bytes())
+            .map_err(|e| VaultError::File(path.to_owned(), e.to_string()))
+    }
+
+    /// Reads a value that [`Self::write_apart`] sealed; `None` if there is no such file.
+    pub fn read_apart(&self, path: &Path, name: &str) -> Result<Option<Secret>, VaultError> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => self.unseal(name, text.trim_end()).map(Some),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(VaultError::File(path.to_owned(), error.to_string())),
+        }
+    }
+
+    /// A number that changes with the stored form of each secret, by name.
+    pub fn fingerprints(&self) -> Result<BTreeMap<String, u64>, VaultError> {
+        use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
+        let hasher = BuildHasherDefault::<DefaultHasher>::default();
+        let contents = self.read_file()?;
+        Ok(contents
+            .secrets
+            .into_iter()
+            .map(|(name, entry)| (name, hasher.hash_one(&entry.sealed)))
+            .collect())
+    }
+
     /// Names with the time when they were set.
     pub fn list(&self) -> Result<Vec<(String, String)>, VaultError> {
         Ok(self

@@ -3,13 +3,15 @@
 
 use zeroize::Zeroizing;
 
-use super::connection::{Connection, Context};
-use super::{Authentication, Settings};
+use super::connection::Connection;
+use super::{Authentication, CertificatePolicy, Settings};
 use crate::explain::Cause;
 use crate::failure::Stage;
+use crate::oauth::Access;
 use crate::smtp::reply::Reply;
 use crate::smtp::sasl::{self, ScramClient};
-use crate::transport::Failure;
+use crate::transport::{Context, Failure};
+use crate::vault::Confidential;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mechanism {
@@ -17,6 +19,8 @@ enum Mechanism {
     Login,
     CramMd5,
     ScramSha256,
+    Xoauth2,
+    Oauthbearer,
 }
 
 impl Mechanism {
@@ -26,24 +30,33 @@ impl Mechanism {
             Mechanism::Login => "LOGIN",
             Mechanism::CramMd5 => "CRAM-MD5",
             Mechanism::ScramSha256 => "SCRAM-SHA-256",
+            Mechanism::Xoauth2 => "XOAUTH2",
+            Mechanism::Oauthbearer => "OAUTHBEARER",
         }
     }
 
     /// Whether the password itself, not a proof of it, goes over the wire.
     fn shows_password(self) -> bool {
         match self {
-            Mechanism::Plain | Mechanism::Login => true,
+            Mechanism::Plain | Mechanism::Login | Mechanism::Xoauth2 | Mechanism::Oauthbearer => {
+                true
+            }
             Mechanism::CramMd5 | Mechanism::ScramSha256 => false,
         }
     }
 }
 
-/// Logs in as the settings say; does nothing where no login is configured.
+/// Logs in as the settings say; does nothing where no login is configured. `token`: the one to log
+/// in with, where tokens are configured; then no password ever goes instead.
 pub async fn login(
     connection: &mut Connection,
     settings: &Settings,
     context: &Context,
+    token: Option<&Access>,
 ) -> Result<(), Failure> {
+    if let (Some(oauth), Some(token)) = (&settings.oauth, token) {
+        return login_by_token(connection, settings, &oauth.mailbox, token).await;
+    }
     let Some(username) = settings
         .username
         .as_deref()
@@ -57,6 +70,7 @@ pub async fn login(
         settings.authentication,
         &connection.capabilities.auth,
         may_show,
+        false,
     )
     .map_err(|cause| {
         let offered = connection.capabilities.auth.join(" ");
@@ -85,14 +99,15 @@ pub async fn login(
         .resolve(reference)
         .map_err(|e| connection.failure(Cause::CredentialMissing, Stage::Auth, e.to_string()))?;
     let password = Zeroizing::new(password.expose().to_owned());
-    connection.confidential = vec![
-        password.clone(),
-        Zeroizing::new(sasl::encode(password.as_bytes())),
-        sasl::plain(username, &password),
-        Zeroizing::new(url_encoded(&password)),
-        // As a form writes it: blanks as `+`, which comparing leaves out.
-        Zeroizing::new(url_encoded(&password.replace(' ', ""))),
-    ];
+    connection.confidential = Confidential::default();
+    connection.confidential.add(&password);
+    // Short ones are looked for in this form all the same.
+    connection
+        .confidential
+        .add(&sasl::encode(password.as_bytes()));
+    connection
+        .confidential
+        .add(&sasl::plain(username, &password));
     let reply = match mechanism {
         Mechanism::Plain => {
             let response = sasl::plain(username, &password);
@@ -133,6 +148,14 @@ pub async fn login(
                 .await?
         }
         Mechanism::ScramSha256 => scram(connection, username, &password).await?,
+        // Only chosen for tokens.
+        Mechanism::Xoauth2 | Mechanism::Oauthbearer => {
+            return Err(connection.failure(
+                Cause::AuthMechanismMissing,
+                Stage::Auth,
+                "a token is needed, a password is configured",
+            ));
+        }
     };
     if reply.is_success() {
         Ok(())
@@ -141,17 +164,101 @@ pub async fn login(
     }
 }
 
-/// The form in which some servers put a login into a link.
-fn url_encoded(text: &str) -> String {
-    text.bytes()
-        .map(|b| {
-            if b.is_ascii_alphanumeric() || b"-._~".contains(&b) {
-                char::from(b).to_string()
-            } else {
-                format!("%{b:02X}")
-            }
-        })
-        .collect()
+/// Longest command line of a server that goes by RFC 5321 section 4.5.3.1.4.
+const LINE_LIMIT: usize = 510;
+
+/// XOAUTH2 (Google's and Microsoft's description) and OAUTHBEARER (RFC 7628): only over verified
+/// TLS, or to this very machine.
+async fn login_by_token(
+    connection: &mut Connection,
+    settings: &Settings,
+    user: &str,
+    access: &Access,
+) -> Result<(), Failure> {
+    let trusted =
+        connection.is_encrypted() && settings.certificate != CertificatePolicy::TrustAlways;
+    if !trusted && !connection.peer.is_loopback() {
+        return Err(connection.failure(
+            Cause::AuthWithoutTls,
+            Stage::Auth,
+            "a token goes over verified TLS alone",
+        ));
+    }
+    let mechanism = choose(
+        settings.authentication,
+        &connection.capabilities.auth,
+        true,
+        true,
+    )
+    .map_err(|cause| {
+        let offered = connection.capabilities.auth.join(" ");
+        connection.failure(
+            cause,
+            Stage::Auth,
+            format!("the server offers AUTH {offered}; needed is XOAUTH2 or OAUTHBEARER"),
+        )
+    })?;
+    let token = access.token.expose();
+    let (response, on_failure) = match mechanism {
+        Mechanism::Oauthbearer => {
+            let user = user.replace('=', "=3D").replace(',', "=2C");
+            let host = &settings.host;
+            let port = settings.port;
+            (
+                format!("n,a={user},\x01host={host}\x01port={port}\x01auth=Bearer {token}\x01\x01"),
+                sasl::encode(b"\x01"),
+            )
+        }
+        _ => (
+            format!("user={user}\x01auth=Bearer {token}\x01\x01"),
+            String::new(),
+        ),
+    };
+    let response = Zeroizing::new(response);
+    let encoded = Zeroizing::new(sasl::encode(response.as_bytes()));
+    connection.confidential = Confidential::default();
+    connection.confidential.add(token);
+    connection.confidential.add(&encoded);
+    let name = mechanism.name();
+    let line = Zeroizing::new(format!("AUTH {name} {}", encoded.as_str()));
+    let mut reply = connection
+        .secret_line(&line, &format!("AUTH {name} ***"), Stage::Auth)
+        .await?;
+    if line.len() > LINE_LIMIT && matches!(reply.code, 500 | 501) {
+        // Too long for this server in one line: in two steps (RFC 4954 section 4).
+        let asked = connection
+            .command(
+                &format!("AUTH {name}"),
+                Stage::Auth,
+                connection.timeouts.command,
+            )
+            .await?;
+        if asked.code != 334 {
+            return Err(connection.refused(Stage::Auth, asked));
+        }
+        reply = connection
+            .secret_line(&encoded, "*** (token)", Stage::Auth)
+            .await?;
+    }
+    if reply.code == 334 {
+        // Google tells why first, and wants an answer before it refuses.
+        let why = sasl::decode(&reply.text()).unwrap_or_default();
+        let why = connection
+            .confidential
+            .clean(&String::from_utf8_lossy(&why), 300);
+        connection
+            .transcript
+            .push("--", &format!("the server says {why}"));
+        tracing::debug!(event = "token-refused", relay = %connection.relay, reason = %why);
+        reply = connection
+            .secret_line(&on_failure, "(empty answer to the error)", Stage::Auth)
+            .await?;
+    }
+    if reply.is_success() {
+        Ok(())
+    } else {
+        Err(connection.refused(Stage::Auth, reply))
+    }
 }
 
 async fn scram(
@@ -212,8 +319,14 @@ fn challenge(connection: &Connection, reply: &Reply) -> Result<Vec<u8>, Failure>
     }
 }
 
-fn choose(wanted: Authentication, offered: &[String], may_show: bool) -> Result<Mechanism, Cause> {
+fn choose(
+    wanted: Authentication,
+    offered: &[String],
+    may_show: bool,
+    by_token: bool,
+) -> Result<Mechanism, Cause> {
     let order: &[Mechanism] = match wanted {
+        Authentication::Auto if by_token => &[Mechanism::Xoauth2, Mechanism::Oauthbearer],
         Authentication::None | Authentication::Auto if may_show => &[
             Mechanism::ScramSha256,
             Mechanism::Plain,
@@ -230,6 +343,8 @@ fn choose(wanted: Authentication, offered: &[String], may_show: bool) -> Result<
         Authentication::Login => &[Mechanism::Login],
         Authentication::CramMd5 => &[Mechanism::CramMd5],
         Authentication::ScramSha256 => &[Mechanism::ScramSha256],
+        Authentication::Xoauth2 => &[Mechanism::Xoauth2],
+        Authentication::Oauthbearer => &[Mechanism::Oauthbearer],
     };
     let found = order
         .iter()
@@ -252,28 +367,38 @@ mod tests {
         let offer = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
         let auto = Authentication::Auto;
         assert_eq!(
-            choose(auto, &offer("LOGIN XOAUTH2"), true),
+            choose(auto, &offer("LOGIN XOAUTH2"), true, false),
             Ok(Mechanism::Login)
         );
         assert_eq!(
-            choose(auto, &offer("LOGIN PLAIN CRAM-MD5"), true),
+            choose(auto, &offer("LOGIN PLAIN CRAM-MD5"), true, false),
             Ok(Mechanism::Plain)
         );
         assert_eq!(
-            choose(auto, &offer("PLAIN SCRAM-SHA-256"), true),
+            choose(auto, &offer("PLAIN SCRAM-SHA-256"), true, false),
             Ok(Mechanism::ScramSha256)
         );
         assert_eq!(
-            choose(auto, &offer("LOGIN PLAIN"), false),
+            choose(auto, &offer("LOGIN PLAIN"), false, false),
             Err(Cause::AuthWithoutTls)
         );
         assert_eq!(
-            choose(auto, &offer("PLAIN CRAM-MD5"), false),
+            choose(auto, &offer("PLAIN CRAM-MD5"), false, false),
             Ok(Mechanism::CramMd5)
         );
-        assert_eq!(choose(auto, &[], true), Err(Cause::AuthMechanismMissing));
+        let by_token = |text: &str| choose(auto, &offer(text), true, true);
         assert_eq!(
-            choose(Authentication::Login, &offer("PLAIN"), true),
+            by_token("LOGIN OAUTHBEARER XOAUTH2"),
+            Ok(Mechanism::Xoauth2)
+        );
+        assert_eq!(by_token("PLAIN OAUTHBEARER"), Ok(Mechanism::Oauthbearer));
+        assert_eq!(by_token("PLAIN LOGIN"), Err(Cause::AuthMechanismMissing));
+        assert_eq!(
+            choose(auto, &[], true, false),
+            Err(Cause::AuthMechanismMissing)
+        );
+        assert_eq!(
+            choose(Authentication::Login, &offer("PLAIN"), true, false),
             Err(Cause::AuthMechanismMissing)
         );
     }

@@ -1,47 +1,25 @@
 //! Opening a conversation: name, connection, greeting, EHLO, TLS, login.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
-use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
-use super::stream::Stream;
-use super::{Encryption, Settings, Timeouts, auth, tls};
+use super::{Encryption, Settings, auth};
 use crate::explain::Cause;
 use crate::failure::Stage;
+use crate::net::stream::Stream;
+use crate::net::transcript::Transcript;
+use crate::net::{self, tls};
+use crate::oauth::Access;
 use crate::smtp::capabilities::Capabilities;
 use crate::smtp::reply::{LINE_KEPT, Reply, ReplyError, ReplyParser};
 use crate::transport::Failure;
-use crate::transport::transcript::Transcript;
-use crate::vault::Secrets;
-
-/// Shorter secrets are words that replies hold anyway; their base64 form is looked for all the same.
-const SECRET_LEAST: usize = 6;
-/// Most addresses of a host that are tried.
-const ADDRESSES_LIMIT: usize = 5;
-
-/// What every conversation needs besides its settings.
-#[derive(Clone)]
-pub struct Context {
-    /// The machine's certificate authorities.
-    pub roots: Arc<std::sync::OnceLock<rustls::RootCertStore>>,
-    /// Where passwords are.
-    pub secrets: Secrets,
-    /// Our name in EHLO.
-    pub hostname: String,
-    /// What our own greeting says, to recognise ourselves.
-    pub instance: String,
-    /// Patience.
-    pub timeouts: Timeouts,
-    /// Records the dialogue.
-    pub transcript: Transcript,
-}
+use crate::transport::{Context, Timeouts};
+use crate::vault::Confidential;
 
 /// An open conversation, logged in and ready for MAIL.
 pub struct Connection {
@@ -64,7 +42,7 @@ pub struct Connection {
     pub(super) timeouts: Timeouts,
     pub(super) transcript: Transcript,
     /// Texts that no reply of this server may repeat into logs.
-    pub(super) confidential: Vec<Zeroizing<String>>,
+    pub(super) confidential: Confidential,
 }
 
 impl std::fmt::Debug for Connection {
@@ -74,9 +52,38 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// Opens a conversation.
+    /// Opens a conversation. A token that the server refuses is replaced once.
     pub async fn open(settings: &Settings, context: &Context) -> Result<Self, Failure> {
-        let stream = connect(settings, context).await?;
+        let Some(oauth) = &settings.oauth else {
+            return Self::open_with(settings, context, None).await;
+        };
+        let token = |refused| async move {
+            let access = context.tokens.access(oauth, refused).await;
+            access.map_err(Failure::of_token)
+        };
+        let first = token(None).await?;
+        match Self::open_with(settings, context, Some(&first)).await {
+            Err(failure) if failure.asks_for_token() => {
+                let second = token(Some(first.serial)).await?;
+                Self::open_with(settings, context, Some(&second)).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn open_with(
+        settings: &Settings,
+        context: &Context,
+        token: Option<&Access>,
+    ) -> Result<Self, Failure> {
+        let stream = net::connect(
+            &settings.host,
+            settings.port,
+            context.timeouts.patience(),
+            &context.net.transcript,
+        )
+        .await
+        .map_err(|e| Failure::of_net(e, &format!("{}:{}", settings.host, settings.port)))?;
         let address = stream.peer_addr().map_err(|e| {
             Failure::of_cause(
                 Cause::ConnectionLost,
@@ -97,8 +104,8 @@ impl Connection {
             last_used: Instant::now(),
             peer: address.ip(),
             timeouts: context.timeouts,
-            transcript: context.transcript.clone(),
-            confidential: Vec::new(),
+            transcript: context.net.transcript.clone(),
+            confidential: Confidential::default(),
         };
         if settings.encryption == Encryption::Tls {
             connection = connection.handshake(settings, context).await?;
@@ -109,7 +116,7 @@ impl Connection {
             connection = connection.starttls(settings, context).await?;
             connection.ehlo(settings, context).await?;
         }
-        auth::login(&mut connection, settings, context).await?;
+        auth::login(&mut connection, settings, context, token).await?;
         Ok(connection)
     }
 
@@ -214,8 +221,13 @@ impl Connection {
             None => {
                 let built = {
                     // Read at the first need: most upstreams of a till are one.
-                    let roots = context.roots.get_or_init(tls::machine_roots);
-                    tls::client_config(settings, roots, &context.secrets)
+                    let roots = context.net.roots.get_or_init(tls::machine_roots);
+                    tls::client_config(
+                        &settings.certificate,
+                        settings.client_certificate.as_ref(),
+                        roots,
+                        &context.secrets,
+                    )
                 };
                 let config = built.map_err(|e| {
                     self.failure(Cause::ClientCertificateUnusable, Stage::Tls, e.to_string())
@@ -223,8 +235,6 @@ impl Connection {
                 Arc::clone(settings.tls_cache.get_or_init(|| Arc::new(config)))
             }
         };
-        let name = ServerName::try_from(settings.host.clone())
-            .map_err(|e| self.failure(Cause::CertificateWrongName, Stage::Tls, e.to_string()))?;
         let Stream::Plain(socket) = self.stream else {
             return Err(Failure::of_cause(
                 Cause::TlsHandshake,
@@ -233,51 +243,19 @@ impl Connection {
                 "TLS is already there",
             ));
         };
-        let outcome = timeout(
-            self.timeouts.handshake,
-            TlsConnector::from(config).connect(name, socket),
-        )
-        .await;
-        let relay = self.relay.clone();
-        let stream = match outcome {
-            Err(_) => {
-                return Err(Failure::of_cause(
-                    Cause::TlsHandshake,
-                    Stage::Tls,
-                    &relay,
-                    "the TLS handshake took too long",
-                ));
-            }
-            Ok(Err(error)) => {
-                let cause = match tls::cause_of(&error) {
-                    Cause::PlainOnTlsPort if settings.encryption == Encryption::Starttls => {
-                        Cause::TlsHandshake
-                    }
-                    cause => cause,
-                };
-                return Err(Failure::of_cause(
-                    cause,
-                    Stage::Tls,
-                    &relay,
-                    tls::words_of(&error, cause),
-                ));
-            }
-            Ok(Ok(stream)) => stream,
-        };
-        let session = stream.get_ref().1;
-        self.server_key = session
-            .peer_certificates()
-            .and_then(|chain| chain.first())
-            .map(tls::key_hash);
-        self.transcript.push(
-            "--",
-            &format!(
-                "TLS {:?} {:?}",
-                session.protocol_version(),
-                session.negotiated_cipher_suite().map(|s| s.suite())
-            ),
-        );
-        self.stream = Stream::Tls(Box::new(stream));
+        let patience = self.timeouts.patience();
+        let stream = net::handshake(config, &settings.host, socket, patience, &self.transcript)
+            .await
+            .map_err(|mut error| {
+                if error.cause == Cause::PlainOnTlsPort
+                    && settings.encryption == Encryption::Starttls
+                {
+                    error.cause = Cause::TlsHandshake;
+                }
+                Failure::of_net(error, &self.relay)
+            })?;
+        self.server_key = net::server_key(&stream);
+        self.stream = stream.into();
         Ok(self)
     }
 
@@ -409,21 +387,8 @@ impl Connection {
         self.failure(cause, stage, format!("{error}: {shown}"))
     }
 
-    /// Whether a text holds one of our secrets, however it is broken into lines or escaped, or, cut
-    /// off at its end, the beginning of one.
     fn repeats_secret(&self, text: &str) -> bool {
-        let text = comparable(text);
-        self.confidential
-            .iter()
-            .filter(|secret| secret.len() >= SECRET_LEAST)
-            .map(|secret| comparable(secret))
-            .any(|secret| {
-                let beginnings =
-                    (SECRET_LEAST..secret.len()).filter(|n| secret.is_char_boundary(*n));
-                text.contains(secret.as_str())
-                    || (text.len() >= LINE_KEPT / 2
-                        && beginnings.rev().any(|n| text.ends_with(&secret[..n])))
-            })
+        self.confidential.is_in(text, text.len() >= LINE_KEPT / 2)
     }
 
     /// Takes our own secrets out of what the server says: some repeat the AUTH line. A reply that
@@ -461,90 +426,4 @@ impl Connection {
         }
         let _ = timeout(Duration::from_secs(2), self.stream.shutdown()).await;
     }
-}
-
-/// A text without what servers change when they repeat it: blanks, `+` for them, letter case.
-fn comparable(text: &str) -> Zeroizing<String> {
-    Zeroizing::new(
-        text.chars()
-            .filter(|c| !c.is_whitespace() && *c != '+')
-            .flat_map(char::to_lowercase)
-            .collect(),
-    )
-}
-
-async fn connect(settings: &Settings, context: &Context) -> Result<TcpStream, Failure> {
-    let relay = format!("{}:{}", settings.host, settings.port);
-    let failure = |cause: Cause, stage: Stage, detail: String| {
-        Failure::of_cause(cause, stage, &relay, detail)
-    };
-    context
-        .transcript
-        .push("--", &format!("connecting to {relay}"));
-    let lookup = timeout(
-        context.timeouts.resolve,
-        tokio::net::lookup_host((settings.host.as_str(), settings.port)),
-    )
-    .await;
-    let addresses: Vec<SocketAddr> = match lookup {
-        Err(_) => {
-            return Err(failure(
-                Cause::NameLookupFailed,
-                Stage::Resolve,
-                "the name service does not answer".to_owned(),
-            ));
-        }
-        Ok(Err(error)) => {
-            let text = error.to_string();
-            let unknown = text.contains("not known") || text.contains("No address associated");
-            let cause = if unknown {
-                Cause::NameNotFound
-            } else {
-                Cause::NameLookupFailed
-            };
-            return Err(failure(
-                cause,
-                Stage::Resolve,
-                format!("the name {} cannot be resolved: {text}", settings.host),
-            ));
-        }
-        Ok(Ok(found)) => found.take(ADDRESSES_LIMIT).collect(),
-    };
-    let mut last = failure(
-        Cause::NameNotFound,
-        Stage::Resolve,
-        format!("the name {} has no address", settings.host),
-    );
-    for address in addresses {
-        match timeout(context.timeouts.connect, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                let _ = stream.set_nodelay(true);
-                context
-                    .transcript
-                    .push("--", &format!("connected to {address}"));
-                return Ok(stream);
-            }
-            Ok(Err(error)) => {
-                let cause = match error.kind() {
-                    std::io::ErrorKind::ConnectionRefused => Cause::ConnectRefused,
-                    std::io::ErrorKind::TimedOut => Cause::ConnectTimeout,
-                    _ => Cause::ConnectUnreachable,
-                };
-                last = failure(
-                    cause,
-                    Stage::Connect,
-                    format!("connect to {address}: {error}"),
-                );
-            }
-            Err(_) => {
-                last = failure(
-                    Cause::ConnectTimeout,
-                    Stage::Connect,
-                    format!("connect to {address}: no answer"),
-                )
-            }
-        }
-        context.transcript.push("--", &last.detail);
-    }
-    Err(last)
 }

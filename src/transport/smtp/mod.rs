@@ -4,64 +4,17 @@
 mod auth;
 mod connection;
 mod send;
-mod stream;
-pub mod tls;
 
-pub use connection::{Connection, Context};
+pub use connection::Connection;
 pub use send::DotHook;
+
+pub use crate::net::tls::CertificatePolicy;
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use crate::prepare::Utf8Headers as Utf8;
 use crate::vault::SecretRef;
-
-/// Time-outs of one conversation, each named (RFC 5321 section 4.5.3.2).
-#[derive(Debug, Clone, Copy)]
-pub struct Timeouts {
-    /// Name look-up.
-    pub resolve: Duration,
-    /// TCP connection, each address.
-    pub connect: Duration,
-    /// TLS handshake.
-    pub handshake: Duration,
-    /// Greeting.
-    pub greeting: Duration,
-    /// Any command's whole reply.
-    pub command: Duration,
-    /// The reply to DATA.
-    pub data: Duration,
-    /// Progress while sending content.
-    pub transfer: Duration,
-    /// The reply to the final dot.
-    pub final_dot: Duration,
-}
-
-impl Timeouts {
-    /// For delivery: patient, as the standard asks.
-    pub const DELIVERY: Self = Self {
-        resolve: Duration::from_secs(30),
-        connect: Duration::from_secs(30),
-        handshake: Duration::from_secs(30),
-        greeting: Duration::from_secs(300),
-        command: Duration::from_secs(300),
-        data: Duration::from_secs(120),
-        transfer: Duration::from_secs(180),
-        final_dot: Duration::from_secs(600),
-    };
-    /// For `test`, where somebody is waiting.
-    pub const TEST: Self = Self {
-        resolve: Duration::from_secs(10),
-        connect: Duration::from_secs(10),
-        handshake: Duration::from_secs(15),
-        greeting: Duration::from_secs(30),
-        command: Duration::from_secs(60),
-        data: Duration::from_secs(60),
-        transfer: Duration::from_secs(60),
-        final_dot: Duration::from_secs(120),
-    };
-}
 
 /// `[upstream]` with `kind = "smtp"`.
 #[derive(Debug)]
@@ -78,6 +31,8 @@ pub struct Settings {
     pub username: Option<String>,
     /// Its password.
     pub password: Option<SecretRef>,
+    /// A token instead.
+    pub oauth: Option<std::sync::Arc<crate::oauth::Settings>>,
     /// How the certificate is checked.
     pub certificate: CertificatePolicy,
     /// Our certificate for mutual TLS, with its key.
@@ -133,20 +88,10 @@ pub enum Authentication {
     CramMd5,
     /// SCRAM-SHA-256.
     ScramSha256,
-}
-
-/// How a server's certificate is checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CertificatePolicy {
-    /// By the machine's authorities and, if given, those in a file.
-    Verify {
-        /// Further authorities, PEM.
-        ca_file: Option<PathBuf>,
-    },
-    /// Not at all; the key seen first is remembered.
-    TrustAlways,
-    /// By the SHA-256 of its key.
-    Pinned(Vec<[u8; 32]>),
+    /// XOAUTH2, as Microsoft and Google have it.
+    Xoauth2,
+    /// OAUTHBEARER (RFC 7628).
+    Oauthbearer,
 }
 
 /// `certificate` as written.

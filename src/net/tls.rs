@@ -1,7 +1,7 @@
-//! TLS towards upstreams: whom we believe, and why not, in words.
+//! TLS towards servers: whom we believe, and why not, in words.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
@@ -16,9 +16,8 @@ use rustls::{
     SignatureScheme,
 };
 
-use super::{CertificatePolicy, Settings};
 use crate::explain::Cause;
-use crate::vault::Secrets;
+use crate::vault::{SecretRef, Secrets};
 
 /// The machine's certificate authorities, loaded once.
 pub fn machine_roots() -> RootCertStore {
@@ -47,20 +46,35 @@ pub enum TlsError {
     Setup(String),
 }
 
-/// Builds the TLS settings of an upstream.
+/// How a server's certificate is checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CertificatePolicy {
+    /// By the machine's authorities and, if given, those in a file.
+    Verify {
+        /// Further authorities, PEM.
+        ca_file: Option<PathBuf>,
+    },
+    /// Not at all; the key seen first is remembered.
+    TrustAlways,
+    /// By the SHA-256 of its key.
+    Pinned(Vec<[u8; 32]>),
+}
+
+/// Builds TLS settings: whom to believe, and our own certificate with its key for mutual TLS.
 pub fn client_config(
-    settings: &Settings,
+    policy: &CertificatePolicy,
+    client_certificate: Option<&(PathBuf, SecretRef)>,
     machine: &RootCertStore,
     secrets: &Secrets,
 ) -> Result<ClientConfig, TlsError> {
-    let verifier = Verifier::new(&settings.certificate, machine)?;
+    let verifier = Verifier::new(policy, machine)?;
     let setup = |e: rustls::Error| TlsError::Setup(e.to_string());
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(setup)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));
-    match &settings.client_certificate {
+    match client_certificate {
         None => Ok(builder.with_no_client_auth()),
         Some((path, key)) => {
             let shown = |e: String| TlsError::Client(path.display().to_string(), e);

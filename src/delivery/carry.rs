@@ -1,0 +1,364 @@
+//! How an attempt hands a message to its upstream: content read and checked, prepared, sent by the
+//! transport of the chosen way.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Uncertain;
+use super::attempt::{MEMORY_KIB, Now, Tools, Way};
+use super::preparing::{self, Preparing};
+use crate::explain::Cause;
+use crate::failure::{Class, Scope, Stage};
+use crate::message::Content;
+use crate::smtp::capabilities::Capabilities;
+use crate::spool::{Claim, Kind, Stored, is_intact};
+use crate::tenant::route::Route;
+use crate::transport::smtp::{Connection, DotHook};
+use crate::transport::{Failure, RecipientResult, Upstream, capture, gmail, graph};
+
+/// What the transport gave.
+pub(super) struct Outcome {
+    pub results: Vec<RecipientResult>,
+    /// The server tells of success itself where that is wanted (RFC 3461).
+    pub dsn: bool,
+    /// The server's key.
+    pub key: Option<String>,
+    /// It refuses `MAIL FROM:<>`.
+    pub refuses_null: bool,
+}
+
+impl Outcome {
+    /// Nothing but results.
+    fn of(results: Vec<RecipientResult>) -> Self {
+        Self {
+            results,
+            dsn: false,
+            key: None,
+            refuses_null: false,
+        }
+    }
+}
+
+/// Hands a message to the upstream of the chosen way.
+pub(super) async fn deliver(
+    tools: &Tools,
+    now: &Arc<Now>,
+    way: &Way,
+    claim: &Claim,
+    stored: &Arc<Stored>,
+) -> Outcome {
+    let open = stored.open_recipients();
+    // A large message is in memory only while it is sent, and only so much of all at once.
+    let kib = u32::try_from(stored.content.size() / 1024 + 1)
+        .unwrap_or(u32::MAX)
+        .min(MEMORY_KIB as u32);
+    let _permit = match &stored.content {
+        Content::Memory(_) => None,
+        Content::File { .. } => tools.memory.acquire_many(kib).await.ok(),
+    };
+    let content = match read_content(stored).await {
+        Ok(content) => content,
+        Err(mut failure) => {
+            failure.scope = Scope::Message; // its file, not the route
+            return Outcome::of(all_failed(&open, &failure));
+        }
+    };
+    let job = Job {
+        tools,
+        now,
+        way,
+        stored,
+        content: &content,
+        open: &open,
+        claim,
+    };
+    match way.route.upstream().as_ref() {
+        Upstream::Smtp(settings) => job.smtp(settings).await,
+        Upstream::Graph(_) | Upstream::Gmail(_) | Upstream::Capture(_) => job.whole().await,
+    }
+}
+
+fn all_failed(open: &[usize], failure: &Failure) -> Vec<RecipientResult> {
+    open.iter()
+        .map(|index| RecipientResult {
+            index: *index,
+            result: Err(failure.clone()),
+        })
+        .collect()
+}
+
+struct Job<'a> {
+    tools: &'a Tools,
+    now: &'a Arc<Now>,
+    way: &'a Way,
+    stored: &'a Arc<Stored>,
+    content: &'a Bytes,
+    open: &'a [usize],
+    claim: &'a Claim,
+}
+
+impl Job<'_> {
+    /// For transports that take the message as a whole for all its recipients.
+    async fn whole(&self) -> Outcome {
+        let upstream = self.way.route.upstream();
+        let capabilities = upstream.api_capabilities();
+        if capabilities.size.is_some() {
+            let route = self.way.key.to_text();
+            let spool = &self.tools.spool;
+            spool.learn_upstream_size(&route, capabilities.size);
+        }
+        let (prepared, mut results) = match self.prepare(&capabilities, false).await {
+            Ok(done) => done,
+            Err(failure) => return Outcome::of(all_failed(self.open, &failure)),
+        };
+        let Some(prepared) = prepared else {
+            return Outcome::of(results);
+        };
+        let context = &self.tools.context;
+        match upstream.as_ref() {
+            Upstream::Graph(settings) => {
+                let doubtful = self
+                    .stored
+                    .uncertain_route()
+                    .is_some_and(|(_, decided)| !decided);
+                let id = self.stored.id;
+                let sent =
+                    graph::send(settings, context, &prepared, id, doubtful, &self.hook()).await;
+                if sent.size.is_some() {
+                    let route = self.way.key.to_text();
+                    self.tools.spool.learn_upstream_size(&route, sent.size);
+                }
+                results.extend(sent.results);
+            }
+            Upstream::Gmail(settings) => {
+                results.extend(gmail::send(settings, context, &prepared, &self.hook()).await);
+            }
+            Upstream::Capture(directory) => {
+                let directory = directory.join(self.stored.tenant.as_str());
+                let id = self.stored.id;
+                let written = tokio::task::spawn_blocking(move || {
+                    capture::deliver(&directory, id, &prepared)
+                });
+                match written.await {
+                    Ok(written) => results.extend(written),
+                    Err(error) => {
+                        let failure = Failure::of_cause(
+                            Cause::WriteFailed,
+                            Stage::Prepare,
+                            "capture",
+                            error.to_string(),
+                        );
+                        return Outcome::of(all_failed(self.open, &failure));
+                    }
+                }
+            }
+            Upstream::Smtp(_) => {}
+        }
+        Outcome::of(results)
+    }
+
+    fn hook(&self) -> Hook<'_> {
+        Hook {
+            tools: self.tools,
+            claim: self.claim,
+            route: must_mark(self.now, self.way).then(|| self.way.key.to_text()),
+        }
+    }
+
+    async fn smtp(&self, settings: &crate::transport::smtp::Settings) -> Outcome {
+        let upstream = self.way.route.upstream();
+        let mut kept = self.way.pool.take(upstream);
+        let mut null_refused = self.way.health.refuses_null;
+        loop {
+            let was_kept = kept.is_some();
+            let mut connection = match kept.take() {
+                Some(connection) => connection,
+                None => match Connection::open(settings, &self.tools.context).await {
+                    Ok(connection) => connection,
+                    Err(failure) => {
+                        return Outcome::of(all_failed(self.open, &failure));
+                    }
+                },
+            };
+            connection.capabilities.pipelining &= !self.way.health.one_by_one;
+            self.tools
+                .spool
+                .learn_upstream_size(&self.way.key.to_text(), connection.capabilities.size);
+            let dsn = connection.capabilities.dsn;
+            let key = connection
+                .server_key
+                .map(|hash| crate::smtp::sasl::encode(&hash));
+            let (prepared, mut results) =
+                match self.prepare(&connection.capabilities, null_refused).await {
+                    Ok(done) => done,
+                    Err(failure) => {
+                        self.keep(settings, connection);
+                        return Outcome {
+                            results: all_failed(self.open, &failure),
+                            key,
+                            refuses_null: false,
+                            dsn: false,
+                        };
+                    }
+                };
+            let Some(prepared) = prepared else {
+                self.keep(settings, connection);
+                return Outcome {
+                    results,
+                    key,
+                    refuses_null: false,
+                    dsn: false,
+                };
+            };
+            let sent = connection.send(&prepared, &self.hook()).await;
+            if sent.untouched && was_kept {
+                continue; // the kept connection had died; nothing was said on it
+            }
+            let null_sender = prepared.mail_from().is_none();
+            let refused_at_mail = sent.results.iter().all(|r| matches!(&r.result, Err(f) if f.stage == Stage::Mail && f.reply.as_ref().is_some_and(crate::smtp::reply::Reply::is_permanent)));
+            if null_sender && refused_at_mail && self.stored.kind == Kind::Bounce && !null_refused {
+                null_refused = true;
+                if sent.reusable {
+                    kept = Some(connection);
+                }
+                continue;
+            }
+            if sent.reusable && connection.sent < settings.messages_per_connection {
+                self.keep(settings, connection);
+            } else {
+                tokio::spawn(connection.quit());
+            }
+            results.extend(sent.results);
+            return Outcome {
+                results,
+                key,
+                refuses_null: null_refused,
+                dsn,
+            };
+        }
+    }
+
+    fn keep(&self, settings: &crate::transport::smtp::Settings, connection: Connection) {
+        if let Some(surplus) =
+            self.way
+                .pool
+                .put(self.way.route.upstream(), connection, settings.connections)
+        {
+            tokio::spawn(surplus.quit());
+        }
+    }
+
+    /// Prepares for a server with these capabilities; gives recipients that cannot be reached.
+    async fn prepare(
+        &self,
+        capabilities: &Capabilities,
+        null_refused: bool,
+    ) -> Result<preparing::Done, Box<Failure>> {
+        let work = Preparing {
+            tenant: Arc::clone(&self.way.tenant),
+            route: self.way.route.clone(),
+            stored: Arc::clone(self.stored),
+            content: self.content.clone(),
+            open: self.open.to_vec(),
+            now: Arc::clone(self.now),
+            secrets: self.tools.context.secrets.clone(),
+            capabilities: capabilities.clone(),
+            null_refused,
+        };
+        if work.is_quick() {
+            return work.run();
+        }
+        let Ok(_permit) = self.tools.computing.acquire().await else {
+            return work.run(); // never closed
+        };
+        tokio::task::spawn_blocking(move || work.run())
+            .await
+            .unwrap_or_else(|error| {
+                let mut failure =
+                    Failure::of_cause(Cause::WriteFailed, Stage::Prepare, "", error.to_string());
+                failure.scope = Scope::Message;
+                Err(Box::new(failure))
+            })
+    }
+}
+
+async fn read_content(stored: &Arc<Stored>) -> Result<Bytes, Box<Failure>> {
+    let damaged = |why: String| {
+        tracing::error!(id = %stored.id, tenant = %stored.tenant, event = "damaged", reason = %why, "the stored message is not what was accepted; it is kept and not sent");
+        let mut failure = Failure::of_cause(
+            Cause::MessageUnusable,
+            Stage::Prepare,
+            "",
+            format!("the stored message is damaged: {why}"),
+        );
+        failure.class = Class::Permanent;
+        failure.scope = Scope::Message;
+        Box::new(failure)
+    };
+    let (bytes, intact) = match &stored.content {
+        Content::Memory(bytes) => (bytes.clone(), is_intact(stored, bytes)),
+        Content::File { path, .. } => {
+            let stored = Arc::clone(stored);
+            // Its hash, too, takes its time.
+            let read = tokio::task::spawn_blocking(move || {
+                let bytes = stored.content.read()?;
+                let intact = is_intact(&stored, &bytes);
+                Ok((bytes, intact))
+            })
+            .await
+            .unwrap_or_else(|e| Err(std::io::Error::other(e)));
+            match read {
+                Ok(read) => read,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    return Err(damaged("its body file is gone".to_owned()));
+                }
+                Err(error) => {
+                    return Err(Box::new(Failure::of_cause(
+                        Cause::WriteFailed,
+                        Stage::Prepare,
+                        "",
+                        format!("{}: {error}", path.display()),
+                    )));
+                }
+            }
+        }
+    };
+    if intact {
+        Ok(bytes)
+    } else {
+        Err(damaged("its SHA-256 does not fit".to_owned()))
+    }
+}
+
+/// Whether a crash must not make us forget that the final dot may have been sent: where another
+/// route could be taken, or a person is to decide.
+fn must_mark(now: &Now, way: &Way) -> bool {
+    let own = matches!(way.route, Route::Own(_));
+    now.retry.uncertain == Uncertain::Hold
+        || (own && crate::tenant::route::fallback(&way.tenant, now.directory.system()).is_some())
+}
+
+struct Hook<'a> {
+    tools: &'a Tools,
+    claim: &'a Claim,
+    route: Option<String>,
+}
+
+impl DotHook for Hook<'_> {
+    fn before_content(
+        &self,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
+        Box::pin(async move {
+            match &self.route {
+                Some(route) => self
+                    .tools
+                    .spool
+                    .mark_uncertain(self.claim, route.clone())
+                    .await
+                    .map_err(|e| e.to_string()),
+                None => Ok(()),
+            }
+        })
+    }
+}

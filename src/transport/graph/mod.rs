@@ -1,0 +1,407 @@
+//! Microsoft Graph: `sendMail` with the MIME message, and draft plus upload beyond the limit of one
+//! request.
+//!
+//! The API knows no envelope: it delivers to To, Cc and Bcc of the header, so `prepare` makes them
+//! equal to it. It knows no idempotency either: 202 is success and is never repeated, and a request
+//! whose answer was lost is uncertain.
+
+mod drafts;
+mod large;
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::api::{self, At, Call, Session};
+use super::smtp::DotHook;
+use super::{Accepted, Context, Failure, RecipientResult};
+use crate::explain::{Cause, apis};
+use crate::failure::{Class, Scope, Stage};
+use crate::http::url::{encode, encode_address};
+use crate::http::{Answer, Url};
+use crate::message::MessageId;
+use crate::message::header::Header;
+use crate::oauth::Settings as OAuth;
+use crate::prepare::Prepared;
+pub use drafts::{Draft, Drafts};
+
+/// Most octets of a request's body: the API takes 4 MB, with room for what gateways add.
+const REQUEST_LIMIT: usize = 3_500_000;
+/// Messages a minute and mailbox (Exchange Online).
+pub const PER_MINUTE: usize = 30;
+/// Requests in flight a mailbox: four are allowed, one is left to others.
+pub const IN_FLIGHT: usize = 3;
+
+/// `kind = "graph"`.
+#[derive(Debug)]
+pub struct Settings {
+    /// The root without version.
+    pub api_url: Url,
+    /// Its tokens.
+    pub oauth: Arc<OAuth>,
+    /// Requests in flight.
+    pub connections: usize,
+}
+
+/// What a send gave.
+pub struct Sent {
+    /// One result a recipient.
+    pub results: Vec<RecipientResult>,
+    /// The largest message that this account may send, where that was learnt.
+    pub size: Option<u64>,
+}
+
+/// Sends a prepared message. `doubtful`: an earlier try may have been taken.
+pub async fn send(
+    settings: &Settings,
+    context: &Context,
+    prepared: &Prepared,
+    id: MessageId,
+    doubtful: bool,
+    hook: &dyn DotHook,
+) -> Sent {
+    let mut job = Job {
+        session: Session::new(context, &settings.oauth, &settings.api_url),
+        context,
+        settings,
+        prepared,
+        id,
+        mailbox: mailbox_of(settings, prepared),
+        size: None,
+    };
+    let result = job.run(doubtful, hook).await;
+    Sent {
+        results: prepared
+            .recipients()
+            .iter()
+            .map(|recipient| RecipientResult {
+                index: recipient.index,
+                result: result.clone(),
+            })
+            .collect(),
+        size: job.size,
+    }
+}
+
+/// Deletes the draft of a message that nobody wants any more; `false`: not now.
+pub async fn discard(settings: &Settings, context: &Context, id: MessageId, draft: &Draft) -> bool {
+    let mut session = Session::new(context, &settings.oauth, &settings.api_url);
+    let outcome = delete(&mut session, id, draft).await;
+    if outcome.is_ok() {
+        context.drafts.remove(id).await;
+    }
+    outcome.is_ok()
+}
+
+/// The mailbox that sends, as a path. The application by itself posts as the mailbox of From.
+fn mailbox_of(settings: &Settings, prepared: &Prepared) -> String {
+    let oauth = &settings.oauth;
+    if oauth.is_app_only() {
+        return users(&prepared.from().with_ascii_domain());
+    }
+    if oauth.mailbox.eq_ignore_ascii_case(&oauth.login) {
+        "/me".to_owned()
+    } else {
+        users(&oauth.mailbox)
+    }
+}
+
+fn users(address: &str) -> String {
+    format!("/users/{}", encode_address(address))
+}
+
+struct Job<'a> {
+    session: Session<'a>,
+    context: &'a Context,
+    settings: &'a Settings,
+    prepared: &'a Prepared,
+    id: MessageId,
+    mailbox: String,
+    size: Option<u64>,
+}
+
+type Outcome = Result<Accepted, Failure>;
+
+impl Job<'_> {
+    async fn run(&mut self, doubtful: bool, hook: &dyn DotHook) -> Outcome {
+        if let Some(draft) = self.context.drafts.get(self.id).await
+            && let Some(accepted) = self.resume(&draft).await?
+        {
+            return Ok(accepted);
+        }
+        if doubtful && let Some(accepted) = self.look_for_sent().await? {
+            return Ok(accepted);
+        }
+        let size = self.prepared.head().len() + self.prepared.body().len();
+        if encoded_length(size) <= REQUEST_LIMIT {
+            match self.send_whole(hook).await {
+                Err(TooLarge) => {}
+                Ok(outcome) => return outcome,
+            }
+        }
+        self.send_large(hook).await
+    }
+
+    /// One request with the whole message.
+    async fn send_whole(&mut self, hook: &dyn DotHook) -> Result<Outcome, TooLarge> {
+        if let Err(error) = hook.before_content().await {
+            return Ok(Err(self.not_marked(&error)));
+        }
+        let body = encode_mime(self.prepared.head(), self.prepared.body());
+        loop {
+            let path = format!("/v1.0{}/sendMail", self.mailbox);
+            let call = Call {
+                method: "POST",
+                at: At::Path(&path),
+                headers: self.headers(Some("text/plain")),
+                body: vec![body.clone()],
+                sends: true,
+                limit: api::LIMIT,
+            };
+            let answer = match self.session.call(&call, wants_token).await {
+                Ok(answer) => answer,
+                Err(failure) => return Ok(Err(failure)),
+            };
+            if answer.status == 202 {
+                return Ok(Ok(self.accepted(&answer)));
+            }
+            let (row, code, message) = explained(&answer);
+            if row.id == "graph-request-too-large" {
+                return Err(TooLarge);
+            }
+            // From may be a list or an alias without a mailbox of its own.
+            let configured = users(&self.settings.oauth.mailbox);
+            if answer.status == 404
+                && self.settings.oauth.is_app_only()
+                && !self.mailbox.eq_ignore_ascii_case(&configured)
+            {
+                self.mailbox = configured;
+                continue;
+            }
+            return Ok(Err(self.refused(&answer, row, &code, &message)));
+        }
+    }
+
+    /// What became of the draft of an earlier try: sent after all, or it is deleted.
+    async fn resume(&mut self, draft: &Draft) -> Result<Option<Accepted>, Failure> {
+        let path = format!(
+            "/v1.0{}/messages/{}?$select=id,isDraft",
+            draft.mailbox,
+            encode(&draft.id)
+        );
+        let answer = self.get(&path).await?;
+        match answer.status {
+            200 => {
+                let is_draft = answer
+                    .json()
+                    .and_then(|json| json.get("isDraft")?.as_bool())
+                    .unwrap_or(true);
+                if !is_draft {
+                    self.context.drafts.remove(self.id).await;
+                    return Ok(Some(self.found("the draft of an earlier try was sent")));
+                }
+                delete(&mut self.session, self.id, draft).await?;
+            }
+            404 if draft.sending => {
+                if let Some(accepted) = self.look_for_sent().await? {
+                    self.context.drafts.remove(self.id).await;
+                    return Ok(Some(accepted));
+                }
+            }
+            404 => {}
+            _ => {
+                let (row, code, message) = explained(&answer);
+                return Err(self.refused(&answer, row, &code, &message));
+            }
+        }
+        self.context.drafts.remove(self.id).await;
+        Ok(None)
+    }
+
+    /// Whether a message with our Message-ID stands in the sent items. Without the permission to
+    /// look nobody knows.
+    async fn look_for_sent(&mut self) -> Result<Option<Accepted>, Failure> {
+        let head = self.prepared.head();
+        let Some(message_id) = Header::parse(head)
+            .ok()
+            .and_then(|header| header.first(head, "Message-ID"))
+        else {
+            return Ok(None);
+        };
+        let filter = format!(
+            "internetMessageId eq '{}'",
+            message_id.trim().replace('\'', "''")
+        );
+        let path = format!(
+            "/v1.0{}/mailFolders/sentitems/messages?$filter={}&$select=id",
+            self.mailbox,
+            encode(&filter)
+        );
+        let answer = self.get(&path).await?;
+        match answer.status {
+            200 => {
+                let found = answer
+                    .json()
+                    .and_then(|json| Some(!json.get("value")?.as_array()?.is_empty()))
+                    .unwrap_or(false);
+                Ok(found.then(|| self.found("it stands in the sent items")))
+            }
+            403 | 404 => Ok(None),
+            _ => {
+                let (row, code, message) = explained(&answer);
+                Err(self.refused(&answer, row, &code, &message))
+            }
+        }
+    }
+
+    async fn get(&mut self, path: &str) -> Result<Answer, Failure> {
+        let call = Call {
+            method: "GET",
+            at: At::Path(path),
+            headers: self.headers(None),
+            body: Vec::new(),
+            sends: false,
+            limit: api::LOOK_LIMIT,
+        };
+        self.session.call(&call, wants_token).await
+    }
+
+    fn headers(&self, content_type: Option<&str>) -> Vec<(&'static str, String)> {
+        headers(self.id, content_type)
+    }
+
+    fn accepted(&self, answer: &Answer) -> Accepted {
+        let request: String = answer
+            .header("request-id")
+            .unwrap_or("none")
+            .chars()
+            .filter(char::is_ascii_graphic)
+            .take(60)
+            .collect();
+        Accepted {
+            relay: self.session.relay(),
+            reply: format!("{} accepted, request-id {request}", answer.status),
+        }
+    }
+
+    fn found(&self, why: &str) -> Accepted {
+        Accepted {
+            relay: self.session.relay(),
+            reply: format!("202 accepted before: {why}"),
+        }
+    }
+
+    fn refused(
+        &self,
+        answer: &Answer,
+        row: &'static apis::Row,
+        code: &str,
+        message: &str,
+    ) -> Failure {
+        let wait = answer.retry_after(Timestamp::now());
+        self.session.refusal(answer, row, code, message, wait)
+    }
+
+    /// What must be on record first could not be recorded.
+    fn not_marked(&self, error: &str) -> Failure {
+        let mut failure = Failure::of_cause(
+            Cause::WriteFailed,
+            Stage::Data,
+            &self.session.relay(),
+            error,
+        );
+        failure.scope = Scope::Message;
+        failure.class = Class::Transient;
+        failure
+    }
+}
+
+/// Beyond the limit of one request.
+struct TooLarge;
+
+fn headers(id: MessageId, content_type: Option<&str>) -> Vec<(&'static str, String)> {
+    let mut headers = vec![
+        ("client-request-id", id.to_string()),
+        ("return-client-request-id", "true".to_owned()),
+        ("Prefer", "IdType=\"ImmutableId\"".to_owned()),
+    ];
+    if let Some(content_type) = content_type {
+        headers.push(("Content-Type", content_type.to_owned()));
+    }
+    headers
+}
+
+async fn delete(session: &mut Session<'_>, id: MessageId, draft: &Draft) -> Result<(), Failure> {
+    let path = format!("/v1.0{}/messages/{}", draft.mailbox, encode(&draft.id));
+    let call = Call {
+        method: "DELETE",
+        at: At::Path(&path),
+        headers: headers(id, None),
+        body: Vec::new(),
+        sends: false,
+        limit: api::LOOK_LIMIT,
+    };
+    let answer = session.call(&call, wants_token).await?;
+    if matches!(answer.status, 200 | 204 | 404) {
+        return Ok(());
+    }
+    let (row, code, message) = explained(&answer);
+    let wait = answer.retry_after(Timestamp::now());
+    Err(session.refusal(&answer, row, &code, &message, wait))
+}
+
+/// The code and the words of an error, and the row of the table about it.
+fn explained(answer: &Answer) -> (&'static apis::Row, String, String) {
+    let json = answer.json();
+    let error = json.as_ref().and_then(|json| json.get("error"));
+    let text = |key: &str| {
+        error
+            .and_then(|error| error.get(key))
+            .and_then(Value::as_str)
+            .unwrap_or("")
+            .to_owned()
+    };
+    let (code, message) = (text("code"), text("message"));
+    (apis::graph(answer.status, &code, &message), code, message)
+}
+
+fn wants_token(answer: &Answer) -> bool {
+    !(200..300).contains(&answer.status) && explained(answer).0.fresh_token
+}
+
+/// Octets of the base64 of so many.
+fn encoded_length(octets: usize) -> usize {
+    octets.div_ceil(3) * 4
+}
+
+/// A MIME message as the API wants it: one string of standard base64.
+fn encode_mime(head: &[u8], body: &[u8]) -> Bytes {
+    let mut text = String::with_capacity(encoded_length(head.len() + body.len()));
+    // Three octets are four characters: the seam is filled up from the body.
+    let seam = ((3 - head.len() % 3) % 3).min(body.len());
+    let first = [head, &body[..seam]].concat();
+    BASE64.encode_string(first, &mut text);
+    BASE64.encode_string(&body[seam..], &mut text);
+    text.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_over_the_seam() {
+        for head in 0..7 {
+            for body in 0..7 {
+                let (head, body) = (vec![b'h'; head], vec![b'b'; body]);
+                let wanted = BASE64.encode([head.clone(), body.clone()].concat());
+                assert_eq!(encode_mime(&head, &body), wanted);
+                assert_eq!(encoded_length(head.len() + body.len()), wanted.len());
+            }
+        }
+    }
+}
