@@ -160,6 +160,9 @@ struct Server {
     path: PathBuf,
     config: Config,
     vault_text: Vec<u8>,
+    /// What stands in the vault, by name.
+    secrets: BTreeMap<String, u64>,
+    tokens: Tokens,
     /// The state of the files that was refused last: not read again until it changes.
     refused: Option<u64>,
     spool: Spool,
@@ -195,12 +198,14 @@ pub async fn run(path: &Path, config: Config, deliveries: &Handle) -> Result<(),
         Timeouts::DELIVERY,
         Transcript::default(),
     );
+    let tokens = context.tokens.clone();
     let tools = Tools::new(spool.clone(), context, Arc::clone(&metrics));
     let scheduler = Scheduler::new(tools, delivery_now(&config))?;
     let health = Arc::new(Health::new(
         spool.clone(),
         Arc::clone(&metrics),
         Box::new(scheduler.clone()),
+        tokens.clone(),
     ));
     let admit = Arc::new(ArcSwap::from_pointee(admit_now(&config)));
     let services = Services {
@@ -251,7 +256,9 @@ pub async fn run(path: &Path, config: Config, deliveries: &Handle) -> Result<(),
     let mut server = Server {
         path: path.to_owned(),
         config,
+        secrets: secrets.vault().fingerprints().unwrap_or_default(),
         vault_text,
+        tokens,
         refused: None,
         spool: spool.clone(),
         admit,
@@ -297,7 +304,7 @@ impl Server {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         tracing::info!(event = "started", version = env!("CARGO_PKG_VERSION"), hostname = %self.config.server.hostname, tenants = self.config.directory.len(), waiting_bytes = self.spool.bytes());
         if self.changed_since_read(secrets) {
-            self.reload(false).await;
+            self.reload(false, secrets).await;
         }
         let mut housekeeping = tokio::time::interval(
             (self.config.history / 4).clamp(Duration::from_secs(1), Duration::from_secs(600)),
@@ -307,13 +314,13 @@ impl Server {
             tokio::select! {
                 _ = terminate.recv() => return Ok(()),
                 _ = interrupt.recv() => return Ok(()),
-                _ = hangup.recv() => self.reload(true).await,
+                _ = hangup.recv() => self.reload(true, secrets).await,
                 Some(()) = changes.recv() => {
                     // An editor writes several times; wait until it is done.
                     tokio::time::sleep(SETTLE).await;
                     while changes.try_recv().is_ok() {}
                     if self.changed_since_read(secrets) {
-                        self.reload(false).await;
+                        self.reload(false, secrets).await;
                         // Directories may have come and gone.
                         drop(watcher.take());
                         watcher = self.watch_files(secrets, changed.clone());
@@ -391,7 +398,7 @@ impl Server {
     }
 
     /// Reads everything anew; swaps it whole, or keeps the old on any error and says so.
-    async fn reload(&mut self, all: bool) {
+    async fn reload(&mut self, all: bool, secrets: &Secrets) {
         self.refused = Some(config::stamp(
             &self.config.path,
             &self.config.server.tenants_dir,
@@ -432,10 +439,27 @@ impl Server {
         }
         let vault_text =
             std::fs::read(self.config.server.data_dir.join("vault.json")).unwrap_or_default();
-        let everybody = all
-            || vault_text != self.vault_text
-            || config.common_fingerprint != self.config.common_fingerprint;
-        let concerned = changed_tenants(&self.config.fingerprints, &config.fingerprints);
+        let mut everybody = all || config.common_fingerprint != self.config.common_fingerprint;
+        let mut concerned = changed_tenants(&self.config.fingerprints, &config.fingerprints);
+        if vault_text != self.vault_text {
+            let now = secrets.vault().fingerprints().unwrap_or_default();
+            for name in changed_names(&self.secrets, &now) {
+                // A consent concerns its own account; who uses another secret is not known here.
+                match name.strip_prefix("oauth/") {
+                    Some(account) => {
+                        self.tokens.forget(|known| known == account);
+                        match TenantId::parse(account) {
+                            Some(tenant) => {
+                                concerned.insert(tenant);
+                            }
+                            None => everybody = true,
+                        }
+                    }
+                    None => everybody = true,
+                }
+            }
+            self.secrets = now;
+        }
         self.vault_text = vault_text;
         self.spool.set_limits(limits(&config));
         self.admit.store(Arc::new(admit_now(&config)));
@@ -461,6 +485,16 @@ impl Server {
             concerned = count
         );
     }
+}
+
+/// Names that came, went or changed.
+fn changed_names(old: &BTreeMap<String, u64>, new: &BTreeMap<String, u64>) -> Vec<String> {
+    let gone = old.keys().filter(|name| !new.contains_key(*name));
+    let changed = new
+        .iter()
+        .filter(|(name, hash)| old.get(*name) != Some(hash))
+        .map(|(name, _)| name);
+    gone.chain(changed).cloned().collect()
 }
 
 fn changed_tenants(

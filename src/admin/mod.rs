@@ -1,5 +1,7 @@
 //! The admin address: health and metrics.
 
+pub mod callback;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -12,6 +14,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::oauth::Tokens;
 use crate::observe::metrics::Metrics;
 use crate::spool::Spool;
 use crate::spool::operate::Overlay;
@@ -33,17 +36,24 @@ pub struct Health {
     spool: Spool,
     metrics: Arc<Metrics>,
     overlay: Box<dyn Overlay + Send>,
+    tokens: Tokens,
 }
 
 impl Health {
     /// At the start of a process.
     /// `overlay`: how delivery sees what waits.
-    pub fn new(spool: Spool, metrics: Arc<Metrics>, overlay: Box<dyn Overlay + Send>) -> Self {
+    pub fn new(
+        spool: Spool,
+        metrics: Arc<Metrics>,
+        overlay: Box<dyn Overlay + Send>,
+        tokens: Tokens,
+    ) -> Self {
         Self {
             phase: AtomicU8::new(0),
             spool,
             metrics,
             overlay,
+            tokens,
         }
     }
 
@@ -115,6 +125,7 @@ async fn metrics(State(health): State<Arc<Health>>) -> impl IntoResponse {
     })
     .await
     .unwrap_or_default();
+    health.metrics.token_expiries(&health.tokens.expiries());
     match health.metrics.render(health.spool.bytes(), &counts) {
         Ok(text) => (
             [(

@@ -12,6 +12,7 @@ macro_rules! outln {
 
 mod check;
 mod dkim;
+mod oauth;
 mod preview;
 mod queue;
 mod run;
@@ -95,6 +96,9 @@ enum Command {
     /// Make DKIM keys and print their DNS records
     #[command(subcommand)]
     Dkim(dkim::Command),
+    /// Authorise at Microsoft, Google or another provider
+    #[command(subcommand)]
+    Oauth(oauth::Command),
     /// Keep secrets, encrypted at rest
     #[command(subcommand)]
     Vault(vault::Command),
@@ -197,6 +201,7 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Preview(arguments) => preview::run(&load(file)?, &arguments),
         Command::Tenant(command) => tenant::run(&find(file)?, command),
         Command::Dkim(command) => dkim::run(&load(file)?, command),
+        Command::Oauth(command) => oauth::run(&load(file)?, command),
         Command::Vault(command) => vault::run(&find(file)?, command),
         Command::Queue(command) => queue::run(&load(file)?, command),
         Command::Sendmail { arguments } => sendmail::run(file, arguments),
@@ -280,7 +285,10 @@ fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::new(71, e.to_string()))?;
-    Ok(runtime.block_on(work))
+    let done = runtime.block_on(work);
+    // A read of the terminal that nobody answers must not hold up the end.
+    runtime.shutdown_background();
+    Ok(done)
 }
 
 /// German or English, in a word.

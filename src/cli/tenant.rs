@@ -13,7 +13,7 @@ use hickory_resolver::proto::rr::RData;
 use super::{block_on, exit, tenant_of};
 use crate::app::Failure;
 use crate::config::{self, Config};
-use crate::explain::providers::{self, Auth, Encryption, Host, Login, Provider};
+use crate::explain::providers::{self, Encryption, Host, Login, Provider};
 use crate::message::TenantId;
 use crate::smtp::address::Address;
 use crate::tenant::route::first_choice;
@@ -54,6 +54,15 @@ pub enum Command {
         /// The SMTP server, where it is known
         #[arg(long)]
         host: Option<String>,
+        /// Log in with a password where the provider also knows OAuth2
+        #[arg(long)]
+        password: bool,
+        /// OAuth2: the application's id
+        #[arg(long)]
+        client_id: Option<String>,
+        /// OAuth2 at Microsoft: the directory's id
+        #[arg(long)]
+        directory_id: Option<String>,
     },
     /// Discard the tenant's own upstream; the system relay is used again if allowed
     Reset {
@@ -72,7 +81,17 @@ pub(super) fn run(path: &Path, command: Command) -> Result<ExitCode, Failure> {
             email,
             name,
             host,
-        } => add(path, &tenant, &email, name, host),
+            password,
+            client_id,
+            directory_id,
+        } => {
+            let login = LoginChoice {
+                password,
+                client_id,
+                directory_id,
+            };
+            add(path, &tenant, &email, name, host, &login)
+        }
         Command::Reset { tenant } => reset(&load()?, &tenant),
     }
 }
@@ -244,6 +263,7 @@ fn add(
     email: &str,
     name: Option<String>,
     host: Option<String>,
+    login: &LoginChoice,
 ) -> Result<ExitCode, Failure> {
     let id = TenantId::parse(id).ok_or_else(|| {
         Failure::new(
@@ -301,8 +321,13 @@ fn add(
         &found,
         host.as_deref(),
         language,
+        login,
     );
-    create(&file, &text)?;
+    if is_without_upstream(&file) {
+        append_upstream(&file, &text)?;
+    } else {
+        create(&file, &text)?;
+    }
     outln!("{}", file.display());
     eprintln!(
         "{}: {}",
@@ -312,10 +337,38 @@ fn add(
     if let Some(provider) = found.provider {
         eprintln!("{}", provider.hint.get(language));
     }
-    eprintln!(
-        "next: postbote vault set {id}-smtp; postbote test {id} --to somebody@elsewhere.example"
-    );
+    let first = match oauth_provider(found.provider, login) {
+        Some(_) => format!(
+            "put client_id of your application into {}; postbote oauth connect {id}",
+            file.display()
+        ),
+        None => format!("postbote vault set {id}-smtp"),
+    };
+    eprintln!("next: {first}; postbote test {id} --to somebody@elsewhere.example");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether a tenant's file is there and has no upstream of its own, as after `tenant reset`.
+fn is_without_upstream(file: &Path) -> bool {
+    std::fs::read_to_string(file)
+        .ok()
+        .and_then(|text| text.parse::<toml_edit::DocumentMut>().ok())
+        .is_some_and(|document| !document.contains_key("upstream"))
+}
+
+/// Gives a tenant that is there a new upstream; all else in its file stays.
+fn append_upstream(file: &PathBuf, text: &str) -> Result<(), Failure> {
+    let failed =
+        |e: std::io::Error| Failure::new(exit::CANNOT_CREATE, format!("{}: {e}", file.display()));
+    let mut whole = std::fs::read_to_string(file).map_err(failed)?;
+    if !whole.ends_with('\n') {
+        whole.push('\n');
+    }
+    // A table is written behind all others: order does not matter in TOML.
+    let from = text.find("[upstream]").unwrap_or(0);
+    whole.push('\n');
+    whole.push_str(&text[from..]);
+    write_durably(file, whole.as_bytes()).map_err(failed)
 }
 
 fn create(file: &PathBuf, text: &str) -> Result<(), Failure> {
@@ -353,6 +406,7 @@ fn tenant_file(
     found: &Found,
     host: Option<&str>,
     language: config::Language,
+    login: &LoginChoice,
 ) -> String {
     let name = name.map_or_else(
         || email.domain().split('.').next().unwrap_or("").to_owned(),
@@ -375,9 +429,6 @@ fn tenant_file(
         }
     } else {
         out.push_str(&format!("# The provider is unknown: {}.\n# Fill in what it says under \"SMTP\", \"Postausgang\" or \"mail client\".\n", found.how));
-    }
-    if matches!(provider.map(|p| p.auth), Some(Auth::OAuthOnly)) {
-        out.push_str("# This server takes no passwords, only OAuth2.\n");
     }
     out.push_str("[upstream]\n");
     match (&known_host, provider.map(|p| &p.host)) {
@@ -415,17 +466,70 @@ fn tenant_file(
         }
         Some(Login::Address) | None => email.to_string(),
     };
-    out.push_str(&format!("username = {}\npassword = {{ vault = \"{id}-smtp\" }}    # postbote vault set {id}-smtp\n\n", quoted(&username)));
-    out.push_str(&format!(
-        "# Sign with DKIM: postbote dkim new {id} --domain {} --selector pb1\n",
-        email.ascii_domain()
-    ));
+    out.push_str(&format!("username = {}\n", quoted(&username)));
+    if let Some(word) = oauth_provider(provider, login) {
+        out.push_str(&oauth_section(word, login));
+    } else {
+        out.push_str(&format!(
+            "password = {{ vault = \"{id}-smtp\" }}    # postbote vault set {id}-smtp\n\n"
+        ));
+        out.push_str(&format!(
+            "# Sign with DKIM: postbote dkim new {id} --domain {} --selector pb1\n",
+            email.ascii_domain()
+        ));
+    }
     if let Some(spf) = provider.and_then(|p| p.spf) {
         out.push_str(&format!(
             "# SPF of {}: its record should have: {spf}\n",
             email.ascii_domain()
         ));
     }
+    out
+}
+
+/// How somebody wants to log in, as far as they say so.
+struct LoginChoice {
+    password: bool,
+    client_id: Option<String>,
+    directory_id: Option<String>,
+}
+
+/// The `provider` of [upstream.oauth], where tokens are the way in.
+fn oauth_provider(
+    provider: Option<&'static providers::Provider>,
+    login: &LoginChoice,
+) -> Option<&'static str> {
+    let provider = provider?;
+    match provider.id {
+        "google" if !login.password => Some("google"),
+        "microsoft-365" | "outlook-com" if !login.password => Some("microsoft"),
+        _ => None,
+    }
+}
+
+/// Tokens instead of a password, and the way over the provider's API beside it.
+fn oauth_section(word: &str, login: &LoginChoice) -> String {
+    let client = login.client_id.as_deref().unwrap_or(config::FILL_IN);
+    let (api, what) = match word {
+        "google" => ("gmail", "Gmail API (scope gmail.send)"),
+        _ => ("graph", "Microsoft Graph (needs no SMTP AUTH)"),
+    };
+    let mut out = format!(
+        "authentication = \"xoauth2\"\n# Instead of SMTP: {what}. Then remove host, encryption, port and authentication.\n# kind = \"{api}\"\n\n[upstream.oauth]\nprovider = \"{word}\"\ngrant = \"authorization-code\"    # a person consents once: postbote oauth connect\nclient_id = {}    # of your application; the README says how to register one\n",
+        quoted(client)
+    );
+    match (word, &login.directory_id) {
+        ("microsoft", Some(directory)) => {
+            out.push_str(&format!("directory_id = {}\n", quoted(directory)));
+        }
+        ("microsoft", None) => {
+            out.push_str("# directory_id = \"…\"    # of your organisation; without: any account\n");
+        }
+        _ => out.push_str(
+            "# client_secret = { vault = \"…\" }    # Google gives one to desktop applications too\n",
+        ),
+    }
+    out.push('\n');
     out
 }
 

@@ -97,6 +97,9 @@ pub struct Server {
     pub drain: Duration,
 }
 
+/// What `tenant add` writes where a person has to write something.
+pub const FILL_IN: &str = "fill-in";
+
 /// `[admin]`.
 #[derive(Debug, Clone)]
 pub struct Admin {

@@ -223,6 +223,12 @@ fn check_grant(
             "copy it from the app registration",
         );
     }
+    if client_id.trim() == super::FILL_IN {
+        section.warn(
+            "client_id",
+            "write the application (client) id of your app registration here",
+        );
+    }
     match grant {
         Grant::ClientCredentials => {
             if !has_proof {

@@ -11,6 +11,7 @@ use super::clock::Clock;
 use super::lane::{self, Health, Pool};
 use super::report::{log_recipient, owed, owed_for_success};
 use super::{Settings as Retry, Uncertain};
+use crate::explain::Language;
 use crate::failure::{Class, Scope, Stage};
 use crate::observe::metrics::Metrics;
 use crate::spool::{
@@ -33,6 +34,19 @@ pub struct Now {
     pub hostname: String,
     /// Whether mail is sent at all.
     pub sending: bool,
+}
+
+impl Now {
+    /// The language of whoever has to hear of a route.
+    pub(super) fn language_of(&self, key: &RouteKey) -> Language {
+        match key {
+            RouteKey::Own(id) => self
+                .directory
+                .tenant(id)
+                .map_or(Language::De, |tenant| tenant.language),
+            RouteKey::System => Language::De,
+        }
+    }
 }
 
 /// What attempts need, for the life of the process.

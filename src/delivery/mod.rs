@@ -15,6 +15,7 @@ pub mod retry;
 pub mod scheduler;
 pub mod sender;
 mod sweep;
+mod upkeep;
 
 pub use retry::{Settings, Uncertain};
 pub use scheduler::Scheduler;

@@ -305,6 +305,13 @@ impl Scheduler {
         self.inner
             .tasks
             .spawn(async move { bouncer.run_bouncer().await });
+        let upkeep = self.clone();
+        self.inner.tasks.spawn(async move {
+            tokio::select! {
+                () = upkeep.upkeep() => {}
+                () = upkeep.inner.stop.cancelled() => {}
+            }
+        });
         let mut sweep = tokio::time::interval(SWEEP);
         loop {
             let wake = self.dispatch();
@@ -604,7 +611,7 @@ impl Scheduler {
         }
     }
 
-    fn save(&self, key: &RouteKey, health: &Health) {
+    pub(super) fn save(&self, key: &RouteKey, health: &Health) {
         let text = (*health != Health::default())
             .then(|| serde_json::to_string(health).ok())
             .flatten();

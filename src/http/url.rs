@@ -192,6 +192,41 @@ pub fn form(pairs: &[(&str, &str)]) -> String {
     pairs.join("&")
 }
 
+/// Names and values of a query (WHATWG URL, application/x-www-form-urlencoded).
+pub fn decode_query(query: &str) -> Vec<(String, String)> {
+    query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .take(100)
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decode(name), decode(value))
+        })
+        .collect()
+}
+
+fn decode(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let hex = (bytes[at] == b'%')
+            .then(|| text.get(at + 1..at + 3))
+            .flatten()
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match (bytes[at], hex) {
+            (_, Some(byte)) => {
+                out.push(byte);
+                at += 2;
+            }
+            (b'+', None) => out.push(b' '),
+            (byte, None) => out.push(byte),
+        }
+        at += 1;
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,6 +273,11 @@ mod tests {
         );
         assert_eq!(url.at("/x?code=1").to_string(), "https://graph.example/x");
         assert_eq!(form(&[("a b", "c&d"), ("e", "ü")]), "a%20b=c%26d&e=%C3%BC");
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!(
+            decode_query("code=a%2Bb+c&&x&y=%zz%C3%BC"),
+            [pair("code", "a+b c"), pair("x", ""), pair("y", "%zzü")]
+        );
         assert_eq!(encode_address("a+b#c@d.example"), "a%2Bb%23c@d.example");
     }
 }

@@ -116,11 +116,6 @@ impl Algorithm {
     }
 }
 
-/// Checks that a key can sign; for `check`.
-pub fn check_key(key: &str) -> Result<(), String> {
-    rsa_key(key).map(|_| ())
-}
-
 fn rsa_key(pem: &str) -> Result<RsaKeyPair, String> {
     let unusable =
         |e: String| format!("the private key is not usable ({e}); it has to be an RSA key in PEM");
@@ -187,7 +182,7 @@ mod tests {
     fn refuses_odd_files() {
         assert!(ServiceAccount::parse("{}").is_err());
         assert!(ServiceAccount::parse("no json").is_err());
-        assert!(check_key("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----").is_err());
+        assert!(rsa_key("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----").is_err());
         assert_eq!(claims("a.eyJ4IjoxfQ.c"), Some(json!({"x": 1})));
         assert_eq!(claims("nothing"), None);
     }

@@ -25,11 +25,11 @@ use crate::vault::{Secret, Secrets};
 const MARGIN: Duration = Duration::from_secs(300);
 /// After a failed renewal ahead of time, the token in hand serves so long before the next try.
 const AGAIN_AFTER: Duration = Duration::from_secs(30);
-/// A refresh token that was not used for so long is used, to keep it alive: Microsoft's dies after
-/// 90 days without use, Google's after six months.
-const IDLE_LIMIT: Duration = Duration::from_secs(7 * 86_400);
+/// A refresh token that was not used for a day is used: Microsoft's dies after 90 days without use,
+/// Google's after six months, and one that was revoked is noticed before there is mail.
+const IDLE_LIMIT: Duration = Duration::from_secs(86_400);
 /// How often its last use is put on record where nothing else changes.
-const NOTED_EVERY: Duration = Duration::from_secs(86_400);
+const NOTED_EVERY: Duration = Duration::from_secs(43_200);
 
 /// The tokens of all accounts. Cheap to clone.
 #[derive(Clone)]
@@ -176,21 +176,25 @@ impl Tokens {
         accounts.retain(|name, _| !concerned(name));
     }
 
-    /// When the access token in hand ends, in seconds from now; negative: it has ended.
-    pub fn expires_in(&self, account: &str) -> Option<f64> {
+    /// When each access token in hand ends, in seconds from now; negative: it has ended.
+    pub fn expiries(&self) -> Vec<(String, f64)> {
         let accounts = self
             .inner
             .accounts
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let state = accounts.get(account)?.lock();
-        let ends = state.access.as_ref()?.ends;
         let now = Instant::now();
-        Some(if ends >= now {
-            (ends - now).as_secs_f64()
-        } else {
-            -(now - ends).as_secs_f64()
-        })
+        let mut all: Vec<(String, f64)> = accounts
+            .iter()
+            .filter_map(|(name, account)| {
+                let ends = account.lock().access.as_ref()?.ends;
+                let left = ends.saturating_duration_since(now).as_secs_f64()
+                    - now.saturating_duration_since(ends).as_secs_f64();
+                Some((name.clone(), left))
+            })
+            .collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
     }
 
     /// Uses a refresh token that has not been used for long, so that it stays alive. Gives whether

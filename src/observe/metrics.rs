@@ -42,6 +42,11 @@ struct OfRoute {
     route: String,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfTenant {
+    tenant: String,
+}
+
 /// All metrics of one process.
 #[derive(Debug)]
 pub struct Metrics {
@@ -54,6 +59,7 @@ pub struct Metrics {
     delivery_seconds: Histogram,
     commit_seconds: Histogram,
     up: Family<OfRoute, Gauge<f64, AtomicU64>>,
+    token_expiry: Family<OfTenant, Gauge<f64, AtomicU64>>,
 }
 
 impl Default for Metrics {
@@ -107,6 +113,12 @@ impl Default for Metrics {
             "1: the route works, 0: it fails or is suspended",
             Family::clone(&up),
         );
+        let token_expiry = Family::<OfTenant, Gauge<f64, AtomicU64>>::default();
+        registry.register(
+            "oauth_token_expiry_seconds",
+            "Time until the access token in hand ends; negative: it has ended",
+            Family::clone(&token_expiry),
+        );
         Self {
             registry,
             accepted,
@@ -117,6 +129,7 @@ impl Default for Metrics {
             delivery_seconds,
             commit_seconds,
             up,
+            token_expiry,
         }
     }
 }
@@ -171,6 +184,17 @@ impl Metrics {
                 route: route.to_owned(),
             })
             .set(f64::from(u8::from(up)));
+    }
+
+    /// When the access tokens in hand end, by account, in seconds from now.
+    pub fn token_expiries(&self, all: &[(String, f64)]) {
+        self.token_expiry.clear();
+        for (account, seconds) in all {
+            let tenant = account.trim_start_matches('@').to_owned();
+            self.token_expiry
+                .get_or_create(&OfTenant { tenant })
+                .set(*seconds);
+        }
     }
 
     /// The text of `/metrics`, with the present state of the spool.

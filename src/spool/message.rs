@@ -82,6 +82,16 @@ impl State {
             .map_or("", |(_, word)| word)
     }
 
+    /// Whether it may still be sent.
+    pub fn is_open(self) -> bool {
+        match self {
+            State::Queued | State::Deferred | State::Suspended | State::Uncertain | State::Held => {
+                true
+            }
+            State::Failed | State::Done => false,
+        }
+    }
+
     /// From its name.
     pub fn from_word(word: &str) -> Option<Self> {
         STATES

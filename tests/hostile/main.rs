@@ -35,9 +35,11 @@ groups! {
     header "F"
     floods "G"
     upstreams "H"
+    endpoints "I"
     configuration "K"
     system "L"
     isolation "N"
+    tokens "O"
 }
 
 /// A sample of the faults, another one each day; all of them: `just faults`.
