@@ -5,6 +5,66 @@ use std::path::{Path, PathBuf};
 /// A room, and what it must not import.
 const FORBIDDEN: &[(&str, &[&str])] = &[
     (
+        "net",
+        &[
+            "submission",
+            "tenant",
+            "spool",
+            "delivery",
+            "prepare",
+            "transport",
+            "admin",
+            "cli",
+            "config",
+            "app",
+            "control",
+            "observe",
+            "oauth",
+            "http",
+            "message",
+            "smtp",
+        ],
+    ),
+    (
+        "http",
+        &[
+            "submission",
+            "tenant",
+            "spool",
+            "delivery",
+            "prepare",
+            "transport",
+            "admin",
+            "cli",
+            "config",
+            "app",
+            "control",
+            "observe",
+            "oauth",
+            "message",
+            "smtp",
+        ],
+    ),
+    (
+        "oauth",
+        &[
+            "submission",
+            "tenant",
+            "spool",
+            "delivery",
+            "prepare",
+            "transport",
+            "admin",
+            "cli",
+            "config",
+            "app",
+            "control",
+            "observe",
+            "message",
+            "smtp",
+        ],
+    ),
+    (
         "smtp",
         &[
             "message",
@@ -176,6 +236,9 @@ const DOORS: &[(&str, &[&str])] = &[
     ("argon2", &["submission"]),
     ("idna", &["smtp"]),
     ("listenfd", &["submission"]),
+    ("hyper", &["http"]),
+    ("hyper_util", &["http"]),
+    ("x509_parser", &["cli"]),
 ];
 
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
