@@ -99,6 +99,7 @@ pub fn delivery_now(config: &Config) -> attempt::Now {
         retry: config.retry,
         hostname: config.server.hostname.clone(),
         sending: config.server.sending == Sending::On,
+        language: config.server.language,
     }
 }
 

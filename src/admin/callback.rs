@@ -2,6 +2,7 @@
 //! that lives as long as `postbote oauth connect` waits.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -9,7 +10,10 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::explain::Language;
 use crate::http::url::decode_query;
@@ -32,37 +36,75 @@ struct Page {
     language: Language,
     returned: mpsc::Sender<Returned>,
     outcome: Mutex<Option<Result<(), String>>>,
+    shown: Arc<Notify>,
 }
 
-/// Waits for the browser on these sockets, all of the same port.
-pub fn serve(
-    listeners: Vec<TcpListener>,
-    port: u16,
-    state: String,
-    language: Language,
-) -> mpsc::Receiver<Returned> {
-    let (returned, receiver) = mpsc::channel(1);
-    let page = Arc::new(Page {
-        hosts: ["localhost", "127.0.0.1", "[::1]"]
-            .iter()
-            .map(|host| format!("{host}:{port}"))
-            .collect(),
-        state: Mutex::new(Some(state)),
-        language,
-        returned,
-        outcome: Mutex::new(None),
-    });
-    let router = Router::new()
-        .route("/", get(come_back))
-        .route("/done", get(done))
-        .with_state(page);
-    for listener in listeners {
-        let router = router.clone();
-        tokio::spawn(async move {
-            let _ = axum::serve(listener, router).await;
+/// How long the browser may take to fetch the last page.
+const PAGE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// The page while it is there.
+pub struct Callback {
+    returned: mpsc::Receiver<Returned>,
+    shown: Arc<Notify>,
+    stop: CancellationToken,
+    servers: Vec<JoinHandle<()>>,
+}
+
+impl Callback {
+    /// Waits for the browser on these sockets, all of the same port.
+    pub fn serve(
+        listeners: Vec<TcpListener>,
+        port: u16,
+        state: String,
+        language: Language,
+    ) -> Self {
+        let (sender, returned) = mpsc::channel(1);
+        let shown = Arc::new(Notify::new());
+        let stop = CancellationToken::new();
+        let page = Arc::new(Page {
+            hosts: ["localhost", "127.0.0.1", "[::1]"]
+                .iter()
+                .map(|host| format!("{host}:{port}"))
+                .collect(),
+            state: Mutex::new(Some(state)),
+            language,
+            returned: sender,
+            outcome: Mutex::new(None),
+            shown: Arc::clone(&shown),
         });
+        let router = Router::new()
+            .route("/", get(come_back))
+            .route("/done", get(done))
+            .with_state(page);
+        let servers = listeners.into_iter().map(|listener| {
+            let (router, stop) = (router.clone(), stop.clone());
+            tokio::spawn(async move {
+                let _ = axum::serve(listener, router)
+                    .with_graceful_shutdown(async move { stop.cancelled().await })
+                    .await;
+            })
+        });
+        Self {
+            returned,
+            shown,
+            servers: servers.collect(),
+            stop,
+        }
     }
-    receiver
+
+    /// What the browser brought.
+    pub async fn returned(&mut self) -> Option<Returned> {
+        self.returned.recv().await
+    }
+
+    /// Ends when the browser has shown its last page, or does not come for it.
+    pub async fn end(self) {
+        let _ = timeout(PAGE_PATIENCE, self.shown.notified()).await;
+        self.stop.cancel();
+        for server in self.servers {
+            let _ = timeout(PAGE_PATIENCE, server).await;
+        }
+    }
 }
 
 impl Page {
@@ -178,6 +220,9 @@ async fn done(State(page): State<Arc<Page>>, headers: HeaderMap) -> Response {
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .clone();
+    if outcome.is_some() {
+        page.shown.notify_one();
+    }
     match outcome {
         None => page.show(StatusCode::NOT_FOUND, "404", "…"),
         Some(Ok(())) => page.show(

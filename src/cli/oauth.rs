@@ -11,7 +11,7 @@ use tokio::io::AsyncBufReadExt as _;
 use tokio::net::TcpListener;
 
 use super::{block_on, exit, say, tenant_of};
-use crate::admin::callback::{self, Returned};
+use crate::admin::callback::{Callback, Returned};
 use crate::app::{self, Failure};
 use crate::config::Config;
 use crate::explain::{Language, apis};
@@ -252,7 +252,7 @@ async fn by_browser(
     let url = attempt
         .url(settings)
         .ok_or_else(|| Failure::new(exit::CONFIG, "no authorize_url is configured"))?;
-    let mut returned = callback::serve(listeners, port, attempt.state.clone(), language);
+    let mut page = Callback::serve(listeners, port, attempt.state.clone(), language);
     eprintln!(
         "{}",
         say(
@@ -283,7 +283,7 @@ async fn by_browser(
             }
         };
         let came = tokio::select! {
-            came = returned.recv() => came,
+            came = page.returned() => came,
             line = pasted => match line.and_then(|line| pasted_answer(&line, &attempt.state)) {
                 Some(came) => Some(came),
                 None => {
@@ -304,10 +304,10 @@ async fn by_browser(
             ));
         };
         let (result, answer) = redeem(context, settings, &attempt, language, came).await;
-        let told = result.as_ref().map(|()| ()).map_err(Clone::clone);
-        let _ = answer.send(told);
-        // The browser still has to be told.
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        if answer.send(result.clone()).is_ok() {
+            // The browser is told before we go.
+            page.end().await;
+        }
         return Ok(match result {
             Ok(()) => Ok(()),
             Err(why) => {

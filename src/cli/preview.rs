@@ -120,7 +120,7 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode, Fa
     let capabilities = if arguments.seven_bit {
         Capabilities::default()
     } else {
-        Capabilities::unlimited()
+        route.upstream().api_capabilities()
     };
     let open = stored.open_recipients();
     let done = prepare_for(

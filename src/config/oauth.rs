@@ -123,6 +123,17 @@ pub(super) fn oauth(
     });
     if scopes.is_empty() {
         scopes = oauth::default_scopes(provider, purpose, grant, graph);
+        if purpose == Purpose::Graph
+            && grant != Grant::ClientCredentials
+            && !mailbox.eq_ignore_ascii_case(&login)
+        {
+            // Another's mailbox has permissions of its own.
+            for scope in &mut scopes {
+                if scope.ends_with("/Mail.Send") || scope.ends_with("/Mail.ReadWrite") {
+                    scope.push_str(".Shared");
+                }
+            }
+        }
     }
     Some(Settings {
         account: owner.account(),

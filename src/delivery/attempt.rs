@@ -34,6 +34,8 @@ pub struct Now {
     pub hostname: String,
     /// Whether mail is sent at all.
     pub sending: bool,
+    /// The operator's language.
+    pub language: Language,
 }
 
 impl Now {
@@ -43,8 +45,8 @@ impl Now {
             RouteKey::Own(id) => self
                 .directory
                 .tenant(id)
-                .map_or(Language::De, |tenant| tenant.language),
-            RouteKey::System => Language::De,
+                .map_or(self.language, |tenant| tenant.language),
+            RouteKey::System => self.language,
         }
     }
 }

@@ -332,10 +332,12 @@ async fn read_content(stored: &Arc<Stored>) -> Result<Bytes, Box<Failure>> {
 }
 
 /// Whether a crash must not make us forget that the final dot may have been sent: where another
-/// route could be taken, or a person is to decide.
+/// route could be taken, a person is to decide, or the server can be asked afterwards.
 fn must_mark(now: &Now, way: &Way) -> bool {
     let own = matches!(way.route, Route::Own(_));
+    let can_be_asked = matches!(way.route.upstream().as_ref(), Upstream::Graph(_));
     now.retry.uncertain == Uncertain::Hold
+        || can_be_asked
         || (own && crate::tenant::route::fallback(&way.tenant, now.directory.system()).is_some())
 }
 

@@ -95,10 +95,6 @@ impl Timeouts {
 
 /// A configured way out.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one a tenant, always behind an Arc"
-)]
 pub enum Upstream {
     /// An SMTP server.
     Smtp(smtp::Settings),
@@ -172,7 +168,7 @@ impl Upstream {
         }
     }
 
-    /// What an API takes; it names nothing itself.
+    /// What it takes as far as is known before it is asked: an API never says.
     pub fn api_capabilities(&self) -> Capabilities {
         let mut capabilities = Capabilities::unlimited();
         match self {

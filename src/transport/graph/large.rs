@@ -55,8 +55,13 @@ impl Job<'_> {
     }
 
     async fn create(&mut self, mime: Bytes) -> Result<Draft, Failure> {
-        let path = format!("/v1.0{}/messages", self.mailbox);
-        let answer = self.post(&path, "text/plain", mime).await?;
+        let answer = loop {
+            let path = format!("/v1.0{}/messages", self.mailbox);
+            let answer = self.post(&path, "text/plain", mime.clone()).await?;
+            if !self.goes_to_configured(&answer) {
+                break answer;
+            }
+        };
         let json = answer.json();
         let id = json
             .as_ref()

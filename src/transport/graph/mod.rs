@@ -173,13 +173,7 @@ impl Job<'_> {
             if row.id == "graph-request-too-large" {
                 return Err(TooLarge);
             }
-            // From may be a list or an alias without a mailbox of its own.
-            let configured = users(&self.settings.oauth.mailbox);
-            if answer.status == 404
-                && self.settings.oauth.is_app_only()
-                && !self.mailbox.eq_ignore_ascii_case(&configured)
-            {
-                self.mailbox = configured;
+            if self.goes_to_configured(&answer) {
                 continue;
             }
             return Ok(Err(self.refused(&answer, row, &code, &message)));
@@ -206,13 +200,14 @@ impl Job<'_> {
                 }
                 delete(&mut self.session, self.id, draft).await?;
             }
-            404 if draft.sending => {
+            // Without the permission to look it is gone as well.
+            403 | 404 if draft.sending => {
                 if let Some(accepted) = self.look_for_sent().await? {
                     self.context.drafts.remove(self.id).await;
                     return Ok(Some(accepted));
                 }
             }
-            404 => {}
+            403 | 404 => {}
             _ => {
                 let (row, code, message) = explained(&answer);
                 return Err(self.refused(&answer, row, &code, &message));
@@ -236,26 +231,42 @@ impl Job<'_> {
             "internetMessageId eq '{}'",
             message_id.trim().replace('\'', "''")
         );
-        let path = format!(
-            "/v1.0{}/mailFolders/sentitems/messages?$filter={}&$select=id",
-            self.mailbox,
-            encode(&filter)
-        );
-        let answer = self.get(&path).await?;
-        match answer.status {
-            200 => {
-                let found = answer
-                    .json()
-                    .and_then(|json| Some(!json.get("value")?.as_array()?.is_empty()))
-                    .unwrap_or(false);
-                Ok(found.then(|| self.found("it stands in the sent items")))
-            }
-            403 | 404 => Ok(None),
-            _ => {
-                let (row, code, message) = explained(&answer);
-                Err(self.refused(&answer, row, &code, &message))
+        loop {
+            let path = format!(
+                "/v1.0{}/mailFolders/sentitems/messages?$filter={}&$select=id",
+                self.mailbox,
+                encode(&filter)
+            );
+            let answer = self.get(&path).await?;
+            match answer.status {
+                200 => {
+                    let found = answer
+                        .json()
+                        .and_then(|json| Some(!json.get("value")?.as_array()?.is_empty()))
+                        .unwrap_or(false);
+                    return Ok(found.then(|| self.found("it stands in the sent items")));
+                }
+                404 if self.goes_to_configured(&answer) => {}
+                403 | 404 => return Ok(None),
+                _ => {
+                    let (row, code, message) = explained(&answer);
+                    return Err(self.refused(&answer, row, &code, &message));
+                }
             }
         }
+    }
+
+    /// Whether there is another mailbox to go to: From may be a list or an alias without one of its
+    /// own, and the application by itself may then post as the configured one.
+    fn goes_to_configured(&mut self, answer: &Answer) -> bool {
+        let configured = users(&self.settings.oauth.mailbox);
+        let other = answer.status == 404
+            && self.settings.oauth.is_app_only()
+            && !self.mailbox.eq_ignore_ascii_case(&configured);
+        if other {
+            self.mailbox = configured;
+        }
+        other
     }
 
     async fn get(&mut self, path: &str) -> Result<Answer, Failure> {
