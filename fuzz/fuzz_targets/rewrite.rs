@@ -72,6 +72,7 @@ fuzz_target!(|input: (u8, &[u8])| {
         utf8_headers: Utf8Headers::Auto,
         hostname: "p.test".to_owned(),
         detour: None,
+        recipients_in_header: false,
         own_domains: vec!["acme.example".to_owned()],
     };
     let envelope = Envelope {
