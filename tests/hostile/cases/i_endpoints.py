@@ -52,7 +52,7 @@ def no_canary(place):
 
 def no_storm(place, name, seconds):
     """With a retry every second: no more tokens are asked for than tries fit in."""
-    most = seconds / 0.8 + 2
+    most = seconds * int(place.environment.get("TEST_CLOCK_SPEED", 1)) / 0.8 + 2
     check(place.asked(name) <= most, f"{name}: {place.asked(name)} token requests within {seconds:.1f} s")
 
 
@@ -218,4 +218,108 @@ def _(_):
             place.faults.clear()
             retry(place, ids)
             arrive(place, ids)
-    passes({"busy": error_200("temporarily_unavailable")})
+    passes({"busy": (200, {}, {"error": "temporarily_unavailable", "error_description": "Please try again."})})
+
+
+# --------------------------------------------------------------------------- refusals
+
+
+def file_of(place, account):
+    """The kept refresh token of an account, as sealed."""
+    path = place.data / "oauth" / f"{account}.token"
+    return path.read_bytes() if path.exists() else None
+
+
+def used(place, name):
+    """The refresh tokens that a tenant has asked with, in order."""
+    requests = [r for r in kinds(place, "token") if r.groups == [name]]
+    return [urllib.parse.parse_qs(r.body.decode())["refresh_token"][0] for r in requests]
+
+
+@case("I05", "400 invalid_grant: suspended, and the refresh token is kept")
+def _(_):
+    numbers = (700082, 50173, 70043, 54005)
+    names = [f"n{number}" for number in numbers]
+    with no_canary(Many("graph", names, grant="refresh-token", operator_text=patient())) as place:
+        first = {name: place.hand_in(name) for name in names}
+        arrive(place, first)
+        place.provider.sent.clear()
+        kept = {name: file_of(place, name) for name in names}
+        check(all(kept.values()), "a refresh token that has rotated is not kept")
+        place.provider.expire_access()
+        place.faults.update({name: aadsts(number) for name, number in zip(names, numbers)})
+        ids = {name: place.hand_in(name) for name in names}
+        more = {name: place.hand_in(name) for name in names}
+        messages = settle(place, ids, "suspended")
+        settle(place, more, ("queued", "suspended"))
+        for name, number in zip(names, numbers):
+            check(place.asked(name) == 2, f"{name}: {place.asked(name) - 1} token requests")
+            check(str(number) in messages[name]["reason"], f"{name}: {messages[name]}")
+            check(file_of(place, name) == kept[name], f"{name}: the file of the refresh token was touched")
+            check("bounced" not in events(place, ids[name]), f"{name}: bounced")
+            place.wait_log("event=route-", f"tenant={name} ") if "event=route-" in place.log else place.wait_log(f"tenant={name} ", "event=suspended")
+        check(place.metric("postbote_upstream_up") <= 1, "suspended routes count as up")
+        # Nothing is forgotten by a restart either.
+        check(place.stop() == 0, "it did not end well")
+        place.start()
+        retry(place, ids)
+        wait_until("each account is probed after the restart", lambda: all(place.asked(name) >= 3 for name in names))
+        settle(place, ids, "suspended")
+        for name in names:
+            check(used(place, name)[1] == used(place, name)[-1] != used(place, name)[0], f"{name}: not the newest refresh token is used")
+        place.faults.clear()
+        retry(place, ids)
+        wait_until("all waiting mail leaves", lambda: all(len(place.delivered(name)) == 2 for name in names))
+        for name in names:
+            check(file_of(place, name) != kept[name], f"{name}: the new refresh token is not kept")
+
+
+@case("I06", "401 invalid_client: the application's secret has expired")
+def _(_):
+    names = ["first", "second", "third"]
+    with no_canary(Many("graph", names, operator_text=patient())) as place:
+        old, place.provider.client_secret = place.provider.client_secret, "CANARY~new+/=" + os.urandom(6).hex()
+        place.provider.minted.append(old)
+
+        def expired(handler):
+            form = urllib.parse.parse_qs(handler.record.body.decode())
+            return aadsts(7000222) if form["client_secret"] == [old] else behave(handler)
+
+        place.faults.update(dict.fromkeys(names, expired))
+        ids = {name: place.hand_in(name) for name in names}
+        for name, message in settle(place, ids, "suspended").items():
+            check("7000222" in message["reason"], f"{message}")
+            check(place.asked(name) == 1, f"{name}: {place.asked(name)} token requests")
+        said = explains(place, "first")
+        check("secret" in said["en"][0].lower() and "client_secret" in said["en"][1], f"it does not say what to do: {said}")
+        asked = {name: place.asked(name) for name in names}
+        check(asked["second"] == asked["third"] == 1, f"others are tried as well: {asked}")
+        # The new secret in each file: what waits leaves at once, long before the next probe.
+        for name in names:
+            path = place.directory / "tenants" / f"{name}.toml"
+            place.tenant(name, path.read_text().replace(json.dumps(old), json.dumps(place.provider.client_secret)))
+        place.signal(signal.SIGHUP)
+        arrive(place, ids, 15)
+
+
+@case("I07", "401, 403, 429, 500, 503 without words, temporarily_unavailable, AADSTS90033")
+def _(_):
+    plain = {"Content-Type": "text/plain"}
+    faults = {f"s{status}": (status, plain, b"No.") for status in (401, 403, 500, 502, 503, 504)}
+    faults |= {"empty": (503, {}, b""), "html": (503, {"Content-Type": "text/html"}, "<h1>503</h1>"), "n90033": aadsts(90033), "n90033-400": aadsts(90033, status=400),
+               "unavailable": google_error(503, "temporarily_unavailable", "Please retry later."), "unavailable-400": google_error(400, "temporarily_unavailable", "Please retry later.")}  # fmt: skip
+    passes(faults)
+    passes({name: faults[name] for name in ("s401", "s403", "s500", "unavailable")}, "gmail")
+    # Without Retry-After the tries are spread.
+    many = [f"t{n}" for n in range(12)]
+    with Many("graph", many, operator_text=patient('first = "2s"\nmaximum = "2s"')) as place:
+        place.faults.update(dict.fromkeys(many, aadsts(90033)))
+        ids = {name: place.hand_in(name) for name in many}
+        wait_until("each is tried again", lambda: all(place.asked(name) == 2 for name in many), 10)
+        times = {name: [r.time for r in kinds(place, "token") if r.groups == [name]] for name in many}
+        waits = [after - before for before, after in times.values()]
+        check(1.5 < min(waits) and max(waits) < 4 and max(waits) - min(waits) > 0.2, f"no jitter: {sorted(waits)}")
+        place.faults.clear()
+        arrive(place, ids)
+
+

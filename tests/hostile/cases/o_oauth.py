@@ -154,6 +154,7 @@ def _(rig):
             _, token = hand_in(place)[0]
             moment()
             place.kill()
+            place.may_repeat.add(token)  # nobody knows what became of its request
             provider.token_barrier, at_least, asked = None, newest_used(), place.token_count()
             given = max(ages().index(form["refresh_token"]) for form in provider.token_requests) if provider.token_requests else 0
             place.start()
