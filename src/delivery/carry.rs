@@ -215,6 +215,9 @@ impl Job<'_> {
             if sent.untouched && was_kept {
                 continue; // the kept connection had died; nothing was said on it
             }
+            if was_kept && settings.oauth.is_some() && sent.results.iter().all(wants_login) {
+                continue; // a session ends with the token that opened it
+            }
             let null_sender = prepared.mail_from().is_none();
             let refused_at_mail = sent.results.iter().all(|r| matches!(&r.result, Err(f) if f.stage == Stage::Mail && f.reply.as_ref().is_some_and(crate::smtp::reply::Reply::is_permanent)));
             if null_sender && refused_at_mail && self.stored.kind == Kind::Bounce && !null_refused {
@@ -329,6 +332,11 @@ async fn read_content(stored: &Arc<Stored>) -> Result<Bytes, Box<Failure>> {
     } else {
         Err(damaged("its SHA-256 does not fit".to_owned()))
     }
+}
+
+/// Whether a server wants another login before it takes anything.
+fn wants_login(result: &RecipientResult) -> bool {
+    matches!(&result.result, Err(f) if f.stage == Stage::Mail && f.reply.as_ref().is_some_and(|r| matches!(r.code, 530 | 535)))
 }
 
 /// Whether a crash must not make us forget that the final dot may have been sent: where another

@@ -430,7 +430,7 @@ pub fn parameter(content_type: &str, name: &str) -> Option<String> {
             }
             let value = value.trim();
             match value.strip_prefix('"') {
-                Some(quoted) => Some(quoted.split('"').next().unwrap_or(quoted).replace('\\', "")),
+                Some(quoted) => Some(unquoted(quoted)),
                 None => Some(
                     value
                         .split([' ', '\t', '('])
@@ -440,6 +440,20 @@ pub fn parameter(content_type: &str, name: &str) -> Option<String> {
                 ),
             }
         })
+}
+
+/// A quoted string from behind its first quote (RFC 5322 section 3.2.4).
+fn unquoted(text: &str) -> String {
+    let mut out = String::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' => break,
+            '\\' => out.extend(chars.next()),
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 /// The boundary of a multipart, also in the pieces of RFC 2231.

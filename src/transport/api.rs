@@ -178,6 +178,10 @@ impl<'a> Session<'a> {
             (class, _) => class,
         };
         let said = match (code.is_empty(), message.is_empty()) {
+            // Cut off, it may end within a token that the server quotes.
+            (true, true) if confidential.is_in(&answer.beginning(), true) => {
+                "(text not shown: it repeats a secret)".to_owned()
+            }
             (true, true) => answer.beginning(),
             (false, true) => code.to_owned(),
             (true, false) => message.to_owned(),
