@@ -163,6 +163,11 @@ impl Upstream {
         Self { port, shared }
     }
 
+    /// Takes out what has come so far.
+    pub fn take(&self) -> Vec<Received> {
+        std::mem::take(&mut self.shared.state.lock().expect("state").received)
+    }
+
     pub fn received(&self) -> Vec<Received> {
         self.shared.state.lock().expect("state").received.clone()
     }

@@ -50,7 +50,7 @@ class Many(Installation):
     tuple or a callable as in `Provider.fail`; without one the provider behaves. `oauths`, `upstreams`,
     `grants`: by name, more keys."""
 
-    def __init__(self, kind, names, at=("token",), grant=None, oauths=None, upstreams=None, grants=None, **settings):
+    def __init__(self, kind, names, at=("token",), grant=None, oauths=None, upstreams=None, grants=None, start=True, **settings):
         super().__init__(kind, grant, start=False, **settings)
         self.names, self.faults, self.smtps = list(names), {}, {}
         self.provider._tenant = lambda *_, **__: None  # every directory is one of its
@@ -58,8 +58,14 @@ class Many(Installation):
             self.add(name, (grants or {}).get(name, grant), (oauths or {}).get(name, {}), (upstreams or {}).get(name, ""))
         for each in at:
             self.provider.always[each] = self.play
-        self.start()
-        self.descriptors += 2 * len(self.names)  # kept connections, and the provider's own
+        if start:
+            self.start()
+
+    def start(self, wait=True):
+        super().start(wait)
+        if wait:
+            self.descriptors += 2 * len(self.names)  # kept connections, and the provider's own
+        return self
 
     def add(self, name, grant, oauth, upstream):
         google = self.kind in ("gmail", "google-smtp")
@@ -152,8 +158,14 @@ def settle(place, ids, state, limit=30):
 
 
 def retry(place, ids):
-    """A person has mended it: `queue retry`."""
-    place.run("queue", "retry", *ids.values())
+    """A person has mended it: `queue retry`, again for what is just being tried."""
+
+    def done():
+        said = place.run("queue", "retry", *ids.values(), code=None)
+        check(said.returncode == 0 or b"right now" in said.stderr, f"queue retry: {said.stderr.decode()}")
+        return said.returncode == 0
+
+    wait_until("queue retry takes all", done, 10)
 
 
 def arrive(place, ids, limit=40):

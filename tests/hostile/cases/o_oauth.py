@@ -63,7 +63,27 @@ def reaches(place, identity, *states, limit=20):
         raise Broken(f"{identity} does not become {states}: {place.queue()}\n{place.log[-2000:]}") from None
 
 
+def each(parts):
+    """Plays all parts of a case (name: function); says which broke."""
+    broken = []
+    for name, part in parts.items():
+        try:
+            part()
+        except Broken as reason:
+            broken.append(f"{reason} ({name})")
+    # One that breaks an invariant first: it is not excused by a slow machine.
+    check(not broken, "\n".join(sorted(broken, key=lambda words: not re.match(r"V\d", words))))
+
+
 # --------------------------------------------------------------------------- refreshes
+
+
+def log_out(place):
+    """Ends what connections are kept: they are logged in, and would carry mail without a token."""
+    if place.smtp:
+        for session in place.smtp.alive():
+            session.close()
+        wait_until("no connection is left", lambda: not place.smtp.alive())
 
 
 def one_refresh(place, count):
@@ -76,11 +96,7 @@ def one_refresh(place, count):
     time.sleep(2.2)
     provider.expires_in = 3599
     for number, how in enumerate(("over", "refused"), 1):
-        if place.smtp:
-            # Kept connections are logged in: they would carry all without a token.
-            for session in place.smtp.alive():
-                session.close()
-            wait_until("no connection is left", lambda: not place.smtp.alive())
+        log_out(place)
         if how == "over":
             provider.token_barrier = threading.Event()
         else:
@@ -191,3 +207,660 @@ def _(rig):
 
             killed_at(moment, f"strict, {number}")
         check(not place.queue(), f"{place.queue()}")
+
+
+# --------------------------------------------------------------------------- large mail
+
+NAMES = [
+    (b"filename*=utf-8''Rechnung%20M%C3%A4rz%20%E2%82%AC.pdf", "Rechnung März €.pdf"),
+    (b'filename="=?utf-8?Q?Lieferschein_=C3=9C.pdf?="', "Lieferschein Ü.pdf"),
+    (b"filename*0*=iso-8859-1''Gr%F6%DFe%20; filename*1*=%FCber; filename*2=\" alles.bin\"", "Größe über alles.bin"),
+    (b'filename="a, b; \\"c\\".txt"', 'a, b; "c".txt'),
+]
+"""Names of attachments as they are written, RFC 2231 and RFC 2047, and as they are meant."""
+
+IMAGE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40
+CONTENT_ID = "logo.1@acme.example"
+HTML = '<p>Grüße</p>\r\n.\r\n<img src="cid:logo.1@acme.example">'.encode()
+
+
+def digest(octets):
+    return hashlib.sha256(octets).hexdigest()
+
+
+def lines64(content):
+    return base64.encodebytes(content).replace(b"\n", b"\r\n")
+
+
+def attachment(content, name, kind=b"application/octet-stream"):
+    return b"--mix\r\nContent-Type: " + kind + b"\r\nContent-Disposition: attachment; " + name + b"\r\nContent-Transfer-Encoding: base64\r\n\r\n" + lines64(content)
+
+
+def letter(place, sizes, to=b"a@else.example", cc=b"b@else.example"):
+    """A letter with HTML, an inline image and attachments of these sizes: (raw, [(name, SHA-256)], token)."""
+    token = place.token().encode()
+    head = b"From: app@source.example\r\nTo: " + to + b"\r\nCc: " + cc + b"\r\nSubject: " + token + b"\r\nMIME-Version: 1.0\r\nX-ERP: 4711\r\n"
+    head += b'Content-Type: multipart/mixed; boundary="mix"\r\n\r\n--mix\r\nContent-Type: multipart/related; boundary=rel; type="multipart/alternative"\r\n\r\n'
+    head += b"--rel\r\nContent-Type: multipart/alternative; boundary=alt\r\n\r\n--alt\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nhello\r\n\r\n"
+    head += b"--alt\r\nContent-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\n" + lines64(HTML) + b"--alt--\r\n"
+    head += b"--rel\r\nContent-Type: image/png; name=logo.png\r\nContent-ID: <" + CONTENT_ID.encode() + b">\r\nContent-Disposition: inline; filename=logo.png\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+    head += lines64(IMAGE) + b"--rel--\r\n"
+    parts, wanted = [head], [("logo.png", digest(IMAGE))]
+    for number, size in enumerate(sizes):
+        written, meant = NAMES[number % len(NAMES)]
+        content = random.randbytes(size)
+        parts.append(attachment(content, written))
+        wanted.append((meant, digest(content)))
+    return b"".join(parts) + b"--mix--\r\n", sorted(wanted), token
+
+
+def same_letter(message, wanted, number):
+    """What arrived is what was handed in: files, image, text, and nobody sees the third recipient."""
+    found = sorted(message.attachments)
+    check(found == wanted, f"{number}: the attachments are {found}, not {wanted}")
+    parsed = email.message_from_bytes(message.raw, policy=email.policy.default)
+    images = [part for part in parsed.walk() if (part["Content-ID"] or "").strip("<> ") == CONTENT_ID]
+    check(len(images) == 1 and digest(images[0].get_payload(decode=True)) == digest(IMAGE), f"{number}: the inline image is {images}")
+    texts = {part.get_content_type(): part.get_payload(decode=True) for part in parsed.walk() if part.get_content_type().startswith("text/")}
+    check(texts.get("text/html") == HTML, f"{number}: the HTML is {texts.get('text/html')}")
+    check(texts.get("text/plain", b"").strip() == b"hello", f"{number}: the text is {texts.get('text/plain')}")
+    check(parsed["X-ERP"] == "4711", f"{number}: X-ERP is {parsed['X-ERP']}")
+    check(recipients(message) == ["a@else.example", "b@else.example", "c@else.example"], f"{number}: delivered to {message.recipients}")
+    check(b"c@else.example" not in message.visible and not re.search(rb"(?im)^bcc:", message.visible), f"{number}: the third recipient can be seen")
+
+
+SIZES = {
+    1: [300_000, 200_000, 100_000, 100_000],
+    3: [1_300_000, 600_000, 200_000],
+    4: [2_920_000, 20_000],
+    10: [2_960_000, 3_050_000, 1_200_000],
+    35: [3_000_000, 2_999_999, 12_000_000, 8_450_000],
+}
+"""Attachments by the size of the mail in MB; 35: just below the limit of 35 MiB."""
+
+
+def large(place, ways):
+    """Every size through the installation; `ways`: how each must have gone."""
+    client, letters = place.client(), {}
+    for number, sizes in SIZES.items():
+        raw, wanted, token = letter(place, sizes)
+        if number == 35:
+            check(0.97 * 35 * MB < len(raw) < 35 * MB, f"the largest has {len(raw)} octets")
+        client.message(raw, to=("a@else.example", "b@else.example", "c@else.example"))
+        letters[number] = token, wanted
+    for number, (token, wanted) in letters.items():
+        message = arrives(place, token, 90)
+        check(message.how == ways[number], f"{number}: went by {message.how}")
+        same_letter(message, wanted, number)
+    check("event=deferred" not in place.log, f"not at once:\n{place.log[-3000:]}")
+
+
+@case("O08", "1 to 35 MB through Graph", start=False)
+def _(rig):
+    with Installation("graph", server=BIG) as place:
+        large(place, {1: "sendMail", 3: "draft", 4: "draft", 10: "draft", 35: "draft"})
+        provider = place.provider
+        check(not provider.drafts and not provider.sessions, f"left over: {len(provider.drafts)} drafts, {len(provider.sessions)} uploads")
+        check(max(len(r.body) for r in requests(provider, "put")) <= 4 * MB, "an upload of more than 4 MB")
+
+
+@case("O09", "1 to 35 MB through Gmail", start=False)
+def _(rig):
+    with Installation("gmail", server=BIG) as place:
+        large(place, {1: "media", 3: "media", 4: "media", 10: "resumable", 35: "resumable"})
+
+
+# --------------------------------------------------------------------------- limits
+
+
+def beside(place, name, email):
+    """A second tenant over the same provider, by its own login; `hand_in(…, client=…)` with the client that this gives."""
+    place.provider.mailboxes.add(email)
+    user = f'[[user]]\nlogin = "{name}"\npassword = "pass-{name}"\nsenders = ["*@source.example"]'
+    place.tenant(name, tenant_text(place.kind, place.provider.toml("client-credentials", mailbox=email), email=email, after=user))
+
+    def client():
+        found = place.client()
+        found.login(name, f"pass-{name}")
+        return found
+
+    return client
+
+
+@case("O10", "Graph: 4 in flight, 30 a minute, Retry-After", start=False)
+def _(rig):
+    with Installation("graph", start=False) as place:
+        provider = place.provider
+        other = beside(place, "beta", "beta@acme.example")
+        place.start()
+        hand_in(place, client=other())
+        hand_in(place)
+        place.sent(2)
+        provider.fail["sendMail"] = [fake.throttle(429, 2)]
+        (first, _), = hand_in(place)
+        refused = wait_until("429 is said", lambda: [r for r in requests(provider, "sendMail") if r.status == 429])[0]
+        said = time.time()
+        reaches(place, first, "deferred")
+        client = other()
+        hand_in(place, 4)
+        hand_in(place, 5, client)
+        wait_until("the other tenant's mail leaves", lambda: len([s for s in provider.sent if s.mailbox == "beta@acme.example"]) == 6, 1.5)
+        check(len([s for s in provider.sent if s.mailbox == MAILBOX]) == 1, "mail left over the paused mailbox")
+        place.sent(12)
+        early = [r.time - said for r in requests(provider, "sendMail") if r.mailbox == MAILBOX and refused.time < r.time < said + 2]
+        check(not early, f"asked again after {early} s")
+        check(time.time() - said < 15, f"the pause of 2 s took {time.time() - said:.0f} s")
+    count = 200 if os.environ.get("POSTBOTE_LONG") == "1" else 35
+    with Installation("graph") as place:
+        provider = place.provider
+        provider.delay["sendMail"] = 0.4
+        hand_in(place, count)
+        place.sent(count, 40 + count / 30 * 62)
+        check(1 < provider.in_flight_max[MAILBOX] <= 4, f"{provider.in_flight_max} in flight")
+        check(25 <= provider.per_minute_max(MAILBOX) <= 30, f"{provider.per_minute_max(MAILBOX)} within 60 s")
+        statuses = [r.status for r in requests(provider, "sendMail")]
+        check(statuses == [202] * count, f"the provider answered {set(statuses)}")
+
+
+# --------------------------------------------------------------------------- consent
+
+
+class Connect:
+    """`postbote oauth connect acme` while it waits for a person."""
+
+    def __init__(self, place, *arguments):
+        self.place = place
+        self.path = place.directory / f"connect.{time.monotonic_ns()}"
+        environment = {key: value for key, value in os.environ.items() if "DISPLAY" not in key}
+        environment |= {**place.environment, "POSTBOTE_CONFIG": str(place.directory / "postbote.toml")}
+        with open(self.path, "wb") as out:
+            self.process = subprocess.Popen([base.BINARY, "oauth", "connect", "acme", *arguments], stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=environment, cwd=place.directory)
+
+    @property
+    def text(self):
+        return self.path.read_bytes().decode("utf-8", "replace")
+
+    def says(self, pattern):
+        """Waits for words of it; gives the match."""
+
+        def look():
+            found = re.search(pattern, self.text)
+            check(found or self.process.poll() is None, f"connect ended with {self.process.poll()}: {self.text}")
+            return found
+
+        return wait_until(f"connect says {pattern}: {self.text}", look)
+
+    @property
+    def url(self):
+        return self.says(r"(?m)^http\S+(?=\n)")[0]
+
+    @property
+    def state(self):
+        return dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(self.url).query))["state"]
+
+    @property
+    def back(self):
+        """Where the browser comes back to."""
+        return dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(self.url).query))["redirect_uri"]
+
+    def ends(self, code):
+        """Waits for the exit code; gives what it said. No secret stands there, nor in its arguments."""
+        try:
+            found = self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            raise Broken(f"connect does not end: {self.text}") from None
+        check(found == code, f"connect ended with {found}, wanted {code}: {self.text}")
+        self.clean(self.text)
+        return self.text
+
+    def clean(self, text, where="what connect says"):
+        for secret in self.place.provider.secrets:
+            check(secret not in text and urllib.parse.quote(secret, safe="") not in text, f"V3: {secret} stands in {where}")
+        check(not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", text), f"V6: a control character in {where}: {text!r}")
+
+    def arguments_are_clean(self):
+        self.clean(pathlib.Path(f"/proc/{self.process.pid}/cmdline").read_text().replace("\0", " "), "/proc/PID/cmdline")
+
+    def leave(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+@contextlib.contextmanager
+def connecting(place, *arguments):
+    found = Connect(place, *arguments)
+    try:
+        yield found
+    finally:
+        found.leave()
+
+
+def browse(location, host=None, follow=True):
+    """What a browser does with an address on loopback: gives [(status, headers, body)], redirects followed."""
+    found = []
+    for _ in range(5):
+        parts = urllib.parse.urlsplit(location)
+        connection = http.client.HTTPConnection("127.0.0.1", parts.port, timeout=20)
+        connection.request("GET", (parts.path or "/") + ("?" + parts.query if parts.query else ""), headers={"Host": host or parts.netloc})
+        answer = connection.getresponse()
+        found.append((answer.status, answer.headers, answer.read().decode()))
+        connection.close()
+        if answer.status not in (301, 302, 303, 307, 308) or not follow:
+            return found
+        location = urllib.parse.urljoin(location, answer.headers["Location"])
+    raise Broken(f"redirected without end: {found}")
+
+
+def standing(place):
+    """The tenant in `oauth status --json`."""
+    found = json.loads(place.run("oauth", "status", "--json").stdout)
+    return next(item for item in found if item["tenant"] == "acme")
+
+
+def codes(provider):
+    """How often a code was exchanged."""
+    return sum(form.get("grant_type") == "authorization_code" for form in provider.token_requests)
+
+
+def nothing_kept(place, words):
+    found = standing(place)
+    check(not found["connected"] and not found["account"], f"{words}: oauth status says {found}")
+    check(b"oauth/acme" not in place.run("vault", "list").stdout, f"{words}: the vault holds a consent")
+    kept = [str(path) for path in (place.data / "oauth").rglob("*") if path.suffix != ".lock"] if (place.data / "oauth").exists() else []
+    check(not kept, f"{words}: {kept}")
+    check(not place.delivered_now(), f"{words}: something was sent")
+
+
+def refused_page(pages, words):
+    """The page after a refusal: 303 to an address without the code, then a page that says why, escaped."""
+    check([page[0] for page in pages] == [303, 200], f"{words}: {[page[:2] for page in pages]}")
+    check(pages[0][1]["Location"].endswith("/done"), f"{words}: sent to {pages[0][1]['Location']}")
+    check("Not connected" in pages[1][2], f"{words}: the page is {pages[1][2]}")
+
+
+def good_consent(place, words):
+    """Connects as it should be: what waits leaves by itself. The code goes nowhere twice."""
+    provider = place.provider
+    exchanged = codes(provider)
+    with connecting(place) as person:
+        location = provider.sign_in(person.url)
+        check(location.startswith(person.back), f"{words}: sent to {location}")
+        person.arguments_are_clean()
+        first = browse(location, follow=False)[0]
+        check(first[0] == 303 and first[1]["Location"].endswith("/done"), f"{words}: the browser got {first[:2]}")
+        check(first[1]["Referrer-Policy"] == "no-referrer" and "no-store" in first[1]["Cache-Control"], f"{words}: {first[1]}")
+        again = browse(location)
+        check(again[-1][0] == 400, f"{words}: the same answer again got {again[-1]}")
+        done = browse(urllib.parse.urljoin(location, "/done"))[-1]
+        check(done[0] == 200 and "Connected" in done[2], f"{words}: the page is {done}")
+        person.clean("".join(str(page) for page in (first, again, done)), "a page")
+        text = person.ends(0)
+        check(MAILBOX in text, f"{words}: {text}")
+    check(codes(provider) == exchanged + 1, f"{words}: {codes(provider) - exchanged} codes exchanged")
+    found = standing(place)
+    check(found["connected"] and found["account"] == MAILBOX, f"{words}: {found}")
+
+
+def consents(kind):
+    """All that can be wrong with an answer, then a right one, at one kind of upstream."""
+    with Installation(kind, grant="authorization-code") as place:
+        provider = place.provider
+        (identity, token), = hand_in(place)
+        reaches(place, identity, "suspended")
+        nothing_kept(place, "before")
+
+        # The state is another: nothing is exchanged, and the right answer is still welcome.
+        with connecting(place) as person:
+            provider.wrong_state = True
+            pages = browse(provider.sign_in(person.url))
+            provider.wrong_state = False
+            check(pages[-1][0] == 400 and "does not belong" in pages[-1][2], f"wrong state: {pages}")
+            for query in ("", "?state=", "?code=x", f"?state={person.state}x&code=x", f"?state={person.state[:-1]}&code=x"):
+                check(browse(person.back + query)[-1][0] == 400, f"taken: {query}")
+            # Somebody's page that resolves to loopback.
+            port = urllib.parse.urlsplit(person.back).port
+            for host in (f"evil.example:{port}", "evil.example", "localhost", f"localhost:{port + 1}", f"localhost.evil.example:{port}"):
+                status = browse(f"{person.back}/?code=x&state={person.state}", host=host)[-1][0]
+                check(status in (400, 403, 404, 421), f"Host {host}: {status}")
+            check(not codes(provider), "a code was exchanged")
+            check(person.process.poll() is None, f"it ended: {person.text}")
+            nothing_kept(place, "wrong state")
+
+        # A person said no; what the provider says of it is shown, as text.
+        with connecting(place) as person:
+            query = urllib.parse.urlencode({"error": "access_denied", "error_description": "<script>alert('x')</script>\x1b]0;x\x07 \"& no", "state": person.state})
+            pages = browse(f"{person.back}/?{query}")
+            refused_page(pages, "denied")
+            check("<script" not in pages[1][2] and "&lt;script&gt;" in pages[1][2], f"not escaped: {pages[1][2]}")
+            check("access_denied" in person.ends(1), f"denied: {person.text}")
+        check(not codes(provider), "denied: a code was exchanged")
+        nothing_kept(place, "denied")
+        with connecting(place) as person:
+            provider.deny = True
+            refused_page(browse(provider.sign_in(person.url)), "denied by the provider")
+            provider.deny = False
+            check("access_denied" in person.ends(1), f"denied: {person.text}")
+
+        # Somebody else has signed in.
+        provider.signs_in_as = "other@acme.example"
+        with connecting(place) as person:
+            refused_page(browse(provider.sign_in(person.url)), "another account")
+            text = person.ends(1)
+            check("other@acme.example" in text and MAILBOX in text, f"another account: {text}")
+        provider.signs_in_as = None
+        nothing_kept(place, "another account")
+
+        # What was granted is not enough.
+        less = {"graph": GRAPH + "Mail.ReadWrite", "microsoft-smtp": "https://outlook.office.com/IMAP.AccessAsUser.All"}.get(kind, "openid email")
+        needed = {"graph": "Mail.Send", "microsoft-smtp": "SMTP.Send", "gmail": "gmail.send", "google-smtp": "https://mail.google.com/"}[kind]
+        shapes = {
+            "no refresh token": (lambda answer: {k: v for k, v in answer.items() if k != "refresh_token"}, "refresh token"),
+            "too little": (lambda answer: {**answer, "scope": less}, needed),
+        }
+        for words, (shape, said) in shapes.items():
+            provider.shape = shape
+            with connecting(place) as person:
+                pages = browse(provider.sign_in(person.url))
+                check("Not connected" in pages[-1][2], f"{words}: {pages[-1]}")
+                text = person.ends(1)
+                check(said in text, f"{words}: {said!r} does not stand in {text}")
+            provider.shape = None
+            nothing_kept(place, words)
+
+        check(waiting(place, identity)["state"] == "suspended", f"{place.queue()}")
+        good_consent(place, "good")
+        arrives(place, token)
+        hand_in(place)
+        place.sent(2)
+
+        # A later refusal takes nothing away.
+        provider.signs_in_as = "other@acme.example"
+        with connecting(place) as person:
+            browse(provider.sign_in(person.url))
+            person.ends(1)
+        provider.signs_in_as = None
+        check(standing(place)["account"] == MAILBOX, f"{standing(place)}")
+        place.kill()
+        place.start()
+        hand_in(place)
+        place.sent(3)
+
+
+@case("O11", "authorization code from end to end", start=False)
+def _(rig):
+    each({kind: lambda kind=kind: consents(kind) for kind in ("graph", "google-smtp", "gmail", "microsoft-smtp")})
+
+
+def device(grant, *arguments):
+    """A code on another device: pending, slow_down, then consent; and what may go wrong."""
+    with Installation("graph", grant=grant) as place:
+        provider = place.provider
+        provider.device_interval = 1
+        (identity, token), = hand_in(place)
+        reaches(place, identity, "suspended")
+        for answer, said in (("authorization_declined", "declin"), ("expired_token", "expired")):
+            provider.device_answers = [answer]
+            with connecting(place, *arguments) as person:
+                check(re.search(said, person.ends(1)), f"{answer}: {person.text}")
+            nothing_kept(place, answer)
+        provider.device_answers, provider.signs_in_as = [], "other@acme.example"
+        with connecting(place, *arguments) as person:
+            check("other@acme.example" in person.ends(1), f"another account: {person.text}")
+        nothing_kept(place, "another account")
+        provider.signs_in_as, provider.device_answers = None, ["authorization_pending", "slow_down"]
+        asked = len(requests(provider, "token"))
+        with connecting(place, *arguments) as person:
+            person.says(r"https://microsoft\.com/devicelogin")
+            person.says(r"\b[0-9A-F]{8}\b")
+            person.arguments_are_clean()
+            check(MAILBOX in person.ends(0), person.text)
+        times = [r.time for r in requests(provider, "token")[asked:]]
+        steps = [later - earlier for earlier, later in zip(times, times[1:])]
+        check(steps[0] > 0.9 and 5.9 < steps[1] < 10, f"polled after {steps[:2]} s")
+        found = standing(place)
+        check(found["connected"] and found["account"] == MAILBOX, f"{found}")
+        arrives(place, token)
+
+
+@case("O12", "device code", start=False)
+def _(rig):
+    device("device-code")
+    device("authorization-code", "--device")
+    for kind in ("gmail", "google-smtp"):
+        with Installation(kind, grant="authorization-code") as place:
+            with connecting(place, "--device") as person:
+                text = person.ends(64)
+            check("ssh" in text.lower() and "service-account" in text, f"{kind}: no advice: {text}")
+            check(not requests(place.provider, "device", "token"), f"{kind}: the provider was asked")
+
+
+# --------------------------------------------------------------------------- applications by themselves
+
+
+@case("O13", "client credentials with a certificate", start=False)
+def _(rig):
+    for kind in ("graph", "microsoft-smtp"):
+        with Installation(kind, start=False) as place:
+            provider = place.provider
+            certificate, key = provider.certificate(place.directory)
+            oauth = provider.toml("client-credentials", mailbox=MAILBOX, client_secret=None, client_certificate=str(certificate), client_key=f'{{ file = "{key}" }}')
+            text = (place.directory / "tenants/acme.toml").read_text()
+            place.tenant("acme", text[: text.index("[upstream.oauth]")] + oauth)
+            place.canaries.append("".join(key.read_text().split("\n")[1:3]).encode())
+            place.start()
+            hand_in(place)
+            place.sent(1)
+            form = provider.token_requests[0]
+            check("client_secret" not in form and form.get("client_assertion"), f"{kind}: {sorted(form)}")
+            header, claims, _, _ = fake.read_jwt(form["client_assertion"])
+            check(header["alg"] == "PS256" and "x5t#S256" in header, f"{kind}: {header}")
+            check(0 < claims["exp"] - claims["nbf"] <= 600, f"{kind}: {claims}")
+            # Every token by an assertion of its own.
+            provider.expire_access(), log_out(place)
+            hand_in(place)
+            place.sent(2)
+            check(len({form["client_assertion"] for form in provider.token_requests}) == 2, f"{kind}: the same assertion twice")
+            end, = (item for item in standing(place)["ends"] if "certificate" in item["what"])
+            check(end["days"] in (1, 2), f"{kind}: ends in {end}")
+            said = place.run("oauth", "status").stdout.decode()
+            check(re.search(r"certificate: [12] days", said), f"{kind}: {said}")
+            one = place.run("oauth", "status", "acme").stdout.decode()
+            check(re.search(r"certificate: [12] days", one), f"{kind}: {one}")
+            # Another certificate is refused, and it is told what to do.
+            provider.certificates.clear()
+            provider.expire_access(), log_out(place)
+            (identity, token), = hand_in(place)
+            found = reaches(place, identity, "suspended")
+            check("700027" in found["reason"], f"{kind}: {found}")
+            provider.register_certificate(certificate.read_text())
+            arrives(place, token)
+
+
+@case("O14", "Google service account", start=False)
+def _(rig):
+    for kind in ("gmail", "google-smtp"):
+        provider = Provider("google")
+        with Installation(kind, grant="service-account", provider=provider, start=False) as place:
+            path = provider.service_account(place.directory)
+            key = json.loads(path.read_text())
+            place.canaries += [key["private_key"].split("\n")[2].encode(), key["private_key_id"].encode()]
+            oauth = provider.toml("service-account", mailbox=MAILBOX, service_account=f'{{ file = "{path}" }}')
+            text = (place.directory / "tenants/acme.toml").read_text()
+            place.tenant("acme", text[: text.index("[upstream.oauth]")] + oauth)
+            place.start()
+            hand_in(place)
+            place.sent(1)
+            _, claims, _, _ = fake.read_jwt(provider.token_requests[0]["assertion"])
+            scope = GMAIL_SEND if kind == "gmail" else "https://mail.google.com/"
+            check(claims["scope"] == scope and claims["sub"] == MAILBOX and claims["aud"] == provider.token_url, f"{kind}: {claims}")
+            check("refresh_token" not in str(provider.token_requests), f"{kind}: {provider.token_requests}")
+            time.sleep(1.1)  # the time stands in it in seconds
+            provider.expire_access(), log_out(place)
+            hand_in(place)
+            place.sent(2)
+            check(len({form["assertion"] for form in provider.token_requests}) == 2, f"{kind}: the same assertion twice")
+            # The administrator takes the permission away, and gives it back.
+            granted, provider.delegated_scopes = provider.delegated_scopes, set()
+            provider.expire_access(), log_out(place)
+            (identity, token), = hand_in(place)
+            found = reaches(place, identity, "suspended")
+            check("unauthorized_client" in found["reason"], f"{kind}: {found}")
+            provider.delegated_scopes = granted
+            arrives(place, token)
+
+
+# --------------------------------------------------------------------------- SMTP with tokens
+
+
+def rewrite(place, old, new, tenant="acme"):
+    """Changes the text of a tenant's file."""
+    text = (place.directory / f"tenants/{tenant}.toml").read_text()
+    check(old in text, f"{old!r} does not stand in {text}")
+    place.tenant(tenant, text.replace(old, new))
+
+
+def auth_lines(smtp):
+    return [line for line in list(smtp.lines) if line.upper().startswith(b"AUTH")]
+
+
+@case("O15", "XOAUTH2 at Microsoft", start=False)
+def _(rig):
+    def over(authentication="xoauth2", grant=None, shared=None, refused=False, **knobs):
+        """One message over a server with these knobs; gives the server."""
+        provider = Provider("microsoft")
+        smtp = MicrosoftSmtp(provider.check_smtp_token, **knobs)
+        with Installation("microsoft-smtp", grant=grant, provider=provider, smtp=smtp, start=False, oauth={"mailbox": shared} if shared else None) as place:
+            if shared:
+                provider.mailboxes.add(shared), provider.shared.add(shared)
+            rewrite(place, '"xoauth2"', f'"{authentication}"')
+            place.start()
+            (identity, token), = hand_in(place)
+            if refused:
+                reaches(place, identity, "suspended", "deferred")
+                time.sleep(1.5)
+                check(not smtp.received and not smtp.auths, f"{authentication}: {smtp.auths}")
+            else:
+                arrives(place, token)
+                check("event=deferred" not in place.log, f"not at once: {place.log[-1500:]}")
+        return smtp
+
+    def initial():
+        for grant in ("client-credentials", "refresh-token"):
+            smtp = over(grant=grant)
+            line, = auth_lines(smtp)
+            check(re.fullmatch(rb"AUTH XOAUTH2 [A-Za-z0-9+/]+=*", line) and len(line) > 2000, f"{grant}: {line[:60]}")
+            check(base64.b64decode(line[13:]).startswith(f"user={MAILBOX}\x01auth=Bearer ".encode()), f"{grant}: {line[:60]}")
+            check(smtp.auths == [("XOAUTH2", MAILBOX, True)], f"{grant}: {smtp.auths}")
+
+    def two_steps():
+        for limit in (512, 1000, 20):
+            smtp = over(line_limit=limit)
+            lines = auth_lines(smtp)
+            check(lines[-1] == b"AUTH XOAUTH2" and len(lines) <= 2, f"{limit}: {[line[:40] for line in lines]}")
+            check(smtp.auths == [("XOAUTH2", MAILBOX, True)], f"{limit}: {smtp.auths}")
+
+    def bearer():
+        for authentication in ("auto", "oauthbearer"):
+            smtp = over(authentication, mechanisms=("LOGIN", "OAUTHBEARER"))
+            check(smtp.auths == [("OAUTHBEARER", MAILBOX, True)], f"{authentication}: {smtp.auths}")
+        smtp = over("auto", mechanisms=("LOGIN", "PLAIN", "XOAUTH2"))
+        check(smtp.auths == [("XOAUTH2", MAILBOX, True)], f"auto: {smtp.auths}")
+
+    def never_as_password():
+        for authentication in ("auto", "xoauth2"):
+            smtp = over(authentication, refused=True, mechanisms=("LOGIN", "PLAIN"))
+            check(not auth_lines(smtp), f"{authentication}: {[line[:30] for line in auth_lines(smtp)]}")
+
+    def shared_mailbox():
+        smtp = over(grant="refresh-token", shared="info@acme.example")
+        check(smtp.auths == [("XOAUTH2", "info@acme.example", True)], f"shared: {smtp.auths}")
+
+    each({part.__name__: part for part in (initial, two_steps, bearer, never_as_password, shared_mailbox)})
+
+
+PATIENT = base.OPERATOR.replace('first = "1s"', 'first = "10m"').replace('maximum = "1s"', 'maximum = "10m"').format(server="", listener="", retry="", more="")
+"""An operator's file by which nothing is tried again for ten minutes."""
+
+
+def in_order(place, tokens, what):
+    """All of these arrive, soon and in this order."""
+    for token in tokens:
+        arrives(place, token, 15)
+    order = [token for message in place.delivered_now() for token in TOKEN.findall(message.raw) if token in tokens]
+    check(order == list(tokens), f"{what}: arrived as {order}, handed in as {tokens}")
+
+
+@case("O16", "Google's 334 failure, suspension, a new consent", start=False)
+def _(rig):
+    secret = {"refresh_token": '{ vault = "acme-refresh" }'}
+
+    def installed(**more):
+        provider = Provider("google")
+        place = Installation("google-smtp", provider=provider, oauth=secret, upstream="connections = 1", operator_text=PATIENT, start=False, **more)
+        place.run("vault", "set", "acme-refresh", input=provider.mint_refresh(MAILBOX, ["https://mail.google.com/"]).encode())
+        return place
+
+    def refused_once():
+        with installed() as place:
+            place.start()
+            hand_in(place)
+            place.sent(1)
+            place.provider.expire_access(), log_out(place)
+            hand_in(place)
+            place.sent(2)
+            check([good for _, _, good in place.smtp.auths] == [True, False, True], f"{place.smtp.auths}")
+            check(place.token_count() == 2, f"{place.token_count()} tokens")
+            check("event=deferred" not in place.log, f"not at once: {place.log[-1500:]}")
+
+    def refused_always():
+        with installed() as place:
+            place.start()
+            smtp, right = place.smtp, place.smtp.check
+            smtp.check = lambda token, user: False
+            first = hand_in(place)[0]
+            found = reaches(place, first[0], "suspended")
+            check("535" in found["reason"] or "5.7.8" in found["reason"], f"{found}")
+            more = hand_in(place, 3)
+            time.sleep(1)
+            check(len(smtp.auths) == 2, f"{len(smtp.auths)} tries to log in")
+            check(place.token_count() == 2, f"{place.token_count()} tokens: wanted one refresh")
+            for identity, _ in more:
+                reaches(place, identity, "suspended")
+            smtp.check = right
+            place.run("queue", "retry", first[0])
+            in_order(place, [token for _, token in [first, *more]], "the login works again")
+
+    def revoked():
+        with installed() as place:
+            place.start()
+            hand_in(place)
+            place.sent(1)
+            place.provider.revoke()
+            place.provider.expire_access(), log_out(place)
+            letters = hand_in(place, 5)
+            for identity, _ in letters:
+                found = reaches(place, identity, "suspended")
+                check("invalid_grant" in found["reason"] or "revoked" in found["reason"], f"{found}")
+            asked = place.token_count()
+            time.sleep(1)
+            check(place.token_count() == asked, "a dead refresh token is tried again and again")
+            place.run("vault", "set", "acme-refresh", input=place.provider.mint_refresh(MAILBOX, ["https://mail.google.com/"]).encode())
+            in_order(place, [token for _, token in letters], "vault set")
+
+    def consented():
+        with Installation("google-smtp", grant="authorization-code", upstream="connections = 1", operator_text=PATIENT) as place:
+            letters = hand_in(place, 2)
+            for identity, _ in letters:
+                reaches(place, identity, "suspended")
+            good_consent(place, "first")
+            in_order(place, [token for _, token in letters], "the first consent")
+            place.provider.revoke()
+            place.provider.expire_access(), log_out(place)
+            letters = hand_in(place, 4)
+            for identity, _ in letters:
+                reaches(place, identity, "suspended")
+            good_consent(place, "again")
+            in_order(place, [token for _, token in letters], "a new consent")
+
+    each({part.__name__: part for part in (refused_once, refused_always, revoked, consented)})
