@@ -189,12 +189,14 @@ pub fn keep(secrets: &Secrets, settings: &Settings, granted: &Granted) -> Result
             settings.login.clone(),
         ));
     }
-    if let (Some(needed), Some(scope)) = (settings.needed_scope(), &granted.scope) {
-        let found = scope
-            .to_ascii_lowercase()
-            .contains(&needed.to_ascii_lowercase());
-        if !found {
-            return Err(Refusal::Scope(scope.clone(), needed.to_owned()));
+    let needed = settings.needed_scopes();
+    if let (Some(first), Some(scope)) = (needed.first(), &granted.scope) {
+        let told = scope.to_ascii_lowercase();
+        if !needed
+            .iter()
+            .any(|one| told.contains(&one.to_ascii_lowercase()))
+        {
+            return Err(Refusal::Scope(scope.clone(), (*first).to_owned()));
         }
     }
     let refresh = granted.refresh.as_ref().ok_or(Refusal::NoRefreshToken)?;

@@ -146,14 +146,22 @@ impl Settings {
             .replace("{mailbox}", &self.mailbox)
     }
 
-    /// What a token must be good for, as a part of the granted scopes.
-    pub fn needed_scope(&self) -> Option<&'static str> {
+    /// What a token must be good for: one of these as a part of the granted scopes. Nothing: not
+    /// known.
+    pub fn needed_scopes(&self) -> &'static [&'static str] {
         match (self.provider, self.purpose) {
-            (Provider::Microsoft, Purpose::Smtp) => Some("SMTP.Send"),
-            (Provider::Microsoft, Purpose::Graph) => Some("Mail.Send"),
-            (Provider::Google, Purpose::Smtp) => Some("https://mail.google.com/"),
-            (Provider::Google, Purpose::Gmail) => None, // gmail.send, gmail.compose, mail.google.com
-            _ => None,
+            (Provider::Microsoft, Purpose::Smtp) => &["SMTP.Send"],
+            (Provider::Microsoft, Purpose::Graph) => &["Mail.Send"],
+            (Provider::Google, Purpose::Smtp) => &["https://mail.google.com/"],
+            (Provider::Google, Purpose::Gmail) => &[
+                "gmail.send",
+                "gmail.compose",
+                "gmail.modify",
+                "https://mail.google.com/",
+            ],
+            (Provider::Microsoft, Purpose::Gmail)
+            | (Provider::Google, Purpose::Graph)
+            | (Provider::Custom, _) => &[],
         }
     }
 }
