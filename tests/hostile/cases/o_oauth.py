@@ -864,3 +864,123 @@ def _(rig):
             in_order(place, [token for _, token in letters], "a new consent")
 
     each({part.__name__: part for part in (refused_once, refused_always, revoked, consented)})
+
+
+@case("O17", "no token over an unencrypted or unverified connection to another host", start=False)
+def _(rig):
+    """AUTH to another host cannot be had on loopback: `check` has to refuse it, so `run` never begins."""
+    for kind in ("google-smtp", "microsoft-smtp"):
+        with Installation(kind, start=False, upstream="#more") as place:
+            file = (place.directory / "tenants/acme.toml").read_text()
+
+            def says(code, *changes):
+                text = file
+                for old, new in changes:
+                    check(old in text, f"{old!r} does not stand in {text}")
+                    text = text.replace(old, new)
+                place.tenant("acme", text)
+                done = place.run("check", code=None)
+                words = (done.stdout + done.stderr).decode("utf-8", "replace")
+                check(done.returncode == code, f"{kind}, {changes}: check ended with {done.returncode}: {words}")
+                return words
+
+            away = ('host = "127.0.0.1"', 'host = "smtp.elsewhere.example"')
+            plain, trusting = ('encryption = "starttls"', 'encryption = "none"'), ("#more", 'certificate = "trust-always"')
+            says(0)
+            says(0, away)
+            for changes in ((away, plain), (away, plain, ("#more", "insecure_password = true"))):
+                check(re.search(r"upstream\.encryption|encryption", words := says(78, *changes)) and "token" in words, f"{kind}: {words}")
+            check("certificate" in (words := says(78, away, trusting)) and "token" in words, f"{kind}: {words}")
+            for address in ("10.1.2.3", "192.0.2.1", "localhost.example", "127.0.0.1.example"):
+                says(78, (away[0], f'host = "{address}"'), plain)
+            # Where tokens come from.
+            base_url = place.provider.base
+            for key in ("token_url", "authorize_url", "device_url"):
+                words = says(78, (f'{key} = "{base_url}', f'{key} = "http://login.elsewhere.example'))
+                check(key in words and "https" in words, f"{kind}: {words}")
+            server = subprocess.run([base.BINARY, "run"], env={**os.environ, "POSTBOTE_CONFIG": str(place.directory / "postbote.toml")}, cwd=place.directory, capture_output=True, timeout=20)
+            check(server.returncode == 78, f"run ended with {server.returncode}")
+            # A password has to be sent nowhere in its stead.
+            says(78, (away[0], away[1] + '\npassword = "secret"'))
+            says(78, ('"xoauth2"', '"login"'))
+    for kind, root in (("graph", "https://graph.microsoft.com"), ("gmail", "https://gmail.googleapis.com")):
+        with Installation(kind, start=False) as place:
+            place.run("check", code=0)
+            rewrite(place, f'api_url = "{place.provider.base}', 'api_url = "http://api.elsewhere.example')
+            words = place.run("check", code=78)
+            check(b"api_url" in words.stdout + words.stderr, f"{kind}: {words}")
+
+
+# --------------------------------------------------------------------------- envelope
+
+
+ENVELOPES = {
+    # what: (header fields, RCPT TO, what has to be seen, what X-Original- has to hold)
+    "some hidden, one not meant": (b"To: a@else.example\r\nCc: x@else.example\r\nBcc: b@else.example\r\n", "abc", ["a"], {"Cc": "x@else.example"}),
+    "all in the header": (b'To: A <a@else.example>\r\nCc: "B" <b@else.example>\r\n', "ab", ["a", "b"], {}),
+    "nobody in the header is meant": (b"To: x@else.example\r\nCc: y@else.example\r\n", "c", [], {"To": "x@else.example", "Cc": "y@else.example"}),
+    "a group": (b"To: Team: a@else.example, x@else.example;\r\nCc: b@else.example\r\n", "ab", ["a", "b"], {"To": "x@else.example"}),
+    "an empty group": (b"To: undisclosed-recipients:;\r\n", "ab", [], {}),
+    "no To at all": (b"", "ab", [], {}),
+    "only Bcc": (b"Bcc: a@else.example, x@else.example\r\n", "ab", [], {}),
+    "other case": (b"To: A@ELSE.Example, a@else.EXAMPLE\r\nCc: B@else.example\r\n", "ab", ["a", "b"], {}),
+    "names with commas": (b'To: =?utf-8?Q?M=C3=BCller=2C_Hans?= <a@else.example>,\r\n "Meier, Eva" <b@else.example>\r\n', "ab", ["a", "b"], {}),
+    "names with commas, one not meant": (b'To: =?utf-8?Q?M=C3=BCller=2C_Hans?= <a@else.example>,\r\n "Meier, Eva" <x@else.example>, =?utf-8?B?w5Y=?= <b@else.example>\r\n', "ab", ["a", "b"], {"To": "x@else.example"}),
+    "addresses that are none": (b'To: (x@else.example) "y@else.example" <a@else.example> (z@else.example)\r\n', "a", ["a"], {}),
+    "a field twice": (b"To: a@else.example\r\nTo: b@else.example\r\nCc: c@else.example\r\nCc: x@else.example\r\n", "abc", ["a", "b", "c"], {}),
+    "an encoded word that hides an address": (b"To: =?utf-8?Q?x=40else=2Eexample=2C?= <a@else.example>\r\n", "a", ["a"], {}),
+    "folded and odd": (b"To:\r\n a@else.example\r\n ,,\r\n\tx@else.example,\r\n", "a", ["a"], {"To": "x@else.example"}),
+    "a name without an address": (b"To: Hans, a@else.example\r\n", "a", ["a"], {}),
+}
+
+
+def envelopes(kind):
+    with Installation(kind) as place:
+        client, letters = place.client(), {}
+        for words, (header, to, _, _) in ENVELOPES.items():
+            token = place.token().encode()
+            content = b"From: app@source.example\r\nSubject: " + token + b"\r\n" + header + b"\r\nhello"
+            client.message(content, to=[f"{who}@else.example" for who in to])
+            letters[words] = token
+        # Beyond one request the header goes another way.
+        big, _, token = letter(place, [3_100_000], cc=b"x@else.example\r\nBcc: b@else.example")
+        client.message(big, to=[f"{who}@else.example" for who in "abc"])
+        table = {**ENVELOPES, "a large one": (b"", "abc", ["a"], {"Cc": "x@else.example"})}
+        letters["a large one"] = token
+        # More than one line of them.
+        many = [f"recipient.with.a.long.name.{number}@else.example" for number in range(300)]
+        content = place.message()
+        client.message(content, to=many)
+        wrong = []
+        for words, token in letters.items():
+            message = arrives(place, token)
+            _, to, seen, original = table[words]
+            found = sorted(address.lower() for address in message.recipients)
+            if found != [f"{who}@else.example" for who in to]:
+                wrong.append(f"{words}: delivered to {found}")
+            visible = email.message_from_bytes(message.visible, policy=email.policy.default)
+            shown = sorted({address.lower() for address in fake.addresses(message.visible, "To", "Cc") if "@" in address})
+            if shown != [f"{who}@else.example" for who in seen]:
+                wrong.append(f"{words}: seen are {shown}")
+            head = b"".join(fake.fields(message.visible)[0]).lower()
+            hidden = [who for who in to if who not in seen and f"{who}@else.example".encode() in head]
+            if hidden or b"\nbcc:" in head or b"x-original-bcc" in head:
+                wrong.append(f"{words}: {hidden} can be seen: {head}")
+            for name, address in original.items():
+                if address not in str(visible.get_all(f"X-Original-{name}")):
+                    wrong.append(f"{words}: X-Original-{name} is {visible.get_all(f'X-Original-{name}')}")
+            if not original and any(key.lower().startswith("x-original-to") and not set(seen) < set(to) and words.startswith("all") for key in visible.keys()):
+                wrong.append(f"{words}: X-Original-To for nothing")
+            if words == "names with commas":
+                names = [address.display_name for address in visible["To"].addresses]
+                if names != ["Müller, Hans", "Meier, Eva"]:
+                    wrong.append(f"{words}: names are {names}")
+        message = arrives(place, TOKEN.search(content)[0])
+        if recipients(message) != sorted(many) or b"recipient.with" in message.visible:
+            wrong.append(f"300 recipients: {len(message.recipients)} delivered")
+        check(not wrong, "\n".join(wrong))
+
+
+@case("O18", "envelope = recipients on Graph and Gmail", start=False)
+def _(rig):
+    each({kind: lambda kind=kind: envelopes(kind) for kind in ("graph", "gmail")})
