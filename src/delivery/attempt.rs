@@ -337,6 +337,7 @@ async fn conclude(
     let mut paused_alone = false;
     let mut any_sent = false;
     let mut uncertain = false;
+    let mut doubtful = false;
     let mut permanent: Vec<(usize, Failure)> = Vec::new();
     let mut told: Vec<(usize, &str, String, String)> = Vec::new();
     for RecipientResult { index, result } in &outcome.results {
@@ -353,6 +354,7 @@ async fn conclude(
                 told.push((*index, "sent", "2.0.0".to_owned(), relay.clone()));
             }
             Err(failure) => {
+                doubtful |= failure.look_first;
                 let own_fault =
                     matches!(failure.class, Class::Slow(_)) && way.slowed >= SLOWED_LIMIT;
                 paused_alone |= own_fault;
@@ -387,6 +389,8 @@ async fn conclude(
     }
     if uncertain {
         settlement.uncertain = Some(way.key.to_text());
+    } else if doubtful {
+        settlement.uncertain = Some(format!("{DECIDED}{}", way.key.to_text()));
     } else if any_sent {
         settlement.uncertain = None;
     }

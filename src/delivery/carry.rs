@@ -118,10 +118,8 @@ impl Job<'_> {
         let context = &self.tools.context;
         match upstream.as_ref() {
             Upstream::Graph(settings) => {
-                let doubtful = self
-                    .stored
-                    .uncertain_route()
-                    .is_some_and(|(_, decided)| !decided);
+                // Whoever has decided to repeat it wants it delivered, not delivered twice.
+                let doubtful = self.stored.uncertain_route().is_some();
                 let id = self.stored.id;
                 let sent =
                     graph::send(settings, context, &prepared, id, doubtful, &self.hook()).await;

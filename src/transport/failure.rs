@@ -30,6 +30,8 @@ pub struct Failure {
     pub status: &'static str,
     /// The server went silent on commands that came in one write.
     pub pipeline_stalled: bool,
+    /// The server may have taken it all the same: before the next try it is looked for.
+    pub look_first: bool,
 }
 
 impl Failure {
@@ -48,6 +50,7 @@ impl Failure {
             meaning: &row.meaning,
             status: default_status(stage, class),
             pipeline_stalled: false,
+            look_first: false,
         }
     }
 
@@ -77,6 +80,7 @@ impl Failure {
             meaning: cause.meaning(),
             status: default_status(stage, class),
             pipeline_stalled: false,
+            look_first: false,
         }
     }
 
@@ -116,6 +120,7 @@ impl Failure {
             meaning,
             status: default_status(stage, class),
             pipeline_stalled: false,
+            look_first: false,
         }
     }
 
@@ -138,6 +143,7 @@ impl Failure {
             meaning: cause.meaning(),
             status: error.status(),
             pipeline_stalled: false,
+            look_first: false,
         }
     }
 

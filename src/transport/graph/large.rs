@@ -44,7 +44,7 @@ impl Job<'_> {
         match &outcome {
             Ok(_) => self.context.drafts.remove(self.id).await,
             // Whether it is gone is found out at the next try.
-            Err(failure) if failure.class == Class::Uncertain => {}
+            Err(failure) if failure.class == Class::Uncertain || failure.look_first => {}
             Err(_) => {
                 if delete(&mut self.session, self.id, &draft).await.is_ok() {
                     self.context.drafts.remove(self.id).await;
@@ -124,7 +124,7 @@ impl Job<'_> {
             return Ok::<Accepted, _>(self.accepted(&answer));
         }
         let (row, code, message) = explained(&answer);
-        Err(self.refused(&answer, row, &code, &message))
+        Err(self.not_sent(&answer, row, &code, &message))
     }
 
     /// A small attachment in one request.

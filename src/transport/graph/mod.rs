@@ -176,7 +176,7 @@ impl Job<'_> {
             if self.goes_to_configured(&answer) {
                 continue;
             }
-            return Ok(Err(self.refused(&answer, row, &code, &message)));
+            return Ok(Err(self.not_sent(&answer, row, &code, &message)));
         }
     }
 
@@ -315,6 +315,19 @@ impl Job<'_> {
     ) -> Failure {
         let wait = answer.retry_after(Timestamp::now());
         self.session.refusal(answer, row, code, message, wait)
+    }
+
+    /// The same for a request that sends: a gateway that fails may have passed it on before.
+    fn not_sent(
+        &self,
+        answer: &Answer,
+        row: &'static apis::Row,
+        code: &str,
+        message: &str,
+    ) -> Failure {
+        let mut failure = self.refused(answer, row, code, message);
+        failure.look_first = answer.status >= 500;
+        failure
     }
 
     /// What must be on record first could not be recorded.
