@@ -305,19 +305,20 @@ impl Answer {
             .collect()
     }
 
-    /// Retry-After (RFC 9110 section 10.2.3), seconds or a date, at most an hour.
+    /// Retry-After (RFC 9110 section 10.2.3), seconds or a date, at most an hour. A time that is over
+    /// says nothing.
     pub fn retry_after(&self, now: jiff::Timestamp) -> Option<Duration> {
         const LONGEST: Duration = Duration::from_secs(3600);
         let text = self.header("retry-after")?.trim();
-        if let Ok(seconds) = text.parse::<u64>() {
-            return Some(Duration::from_secs(seconds).min(LONGEST));
-        }
-        if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-            return Some(LONGEST); // more than any number holds
-        }
-        let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-        let wait = Duration::try_from(at.duration_since(now)).unwrap_or_default();
-        Some(wait.clamp(Duration::from_secs(1), LONGEST))
+        let wait = if let Ok(seconds) = text.parse::<u64>() {
+            Duration::from_secs(seconds)
+        } else if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+            LONGEST // more than any number holds
+        } else {
+            let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+            Duration::try_from(at.duration_since(now)).ok()?
+        };
+        (!wait.is_zero()).then(|| wait.clamp(Duration::from_secs(1), LONGEST))
     }
 }
 
@@ -329,12 +330,23 @@ fn words(error: &hyper::Error) -> String {
     }
 }
 
-/// What the transcript tells of an answer.
+/// What the transcript tells of an answer. A server may put anything into a header, a secret of ours
+/// too: shown is what looks as it should.
 fn shown(status: u16, headers: &hyper::HeaderMap) -> String {
+    let hex = |c: char| c.is_ascii_hexdigit() || c == '-';
+    let date = |c: char| c.is_ascii_alphanumeric() || " ,:".contains(c);
+    let media = |c: char| c.is_ascii_lowercase() || "/;=- 0123456789".contains(c);
     let mut text = status.to_string();
-    for name in ["request-id", "retry-after", "content-type"] {
-        if let Some(value) = headers.get(name).and_then(|v| v.to_str().ok()) {
-            let value: String = value.chars().take(100).collect();
+    let fields: [(&str, &dyn Fn(char) -> bool, usize); 3] = [
+        ("request-id", &hex, 40),
+        ("retry-after", &date, 30),
+        ("content-type", &media, 50),
+    ];
+    for (name, allowed, longest) in fields {
+        if let Some(value) = headers.get(name).and_then(|v| v.to_str().ok())
+            && value.len() <= longest
+            && value.chars().all(allowed)
+        {
             text.push_str(&format!(" {name}: {value}"));
         }
     }

@@ -28,13 +28,19 @@ const PIECE: usize = 12 * 320 * 1024;
 const TRIES: usize = 3;
 
 impl Job<'_> {
-    /// Draft, uploads, send.
-    pub(super) async fn send_large(&mut self, hook: &dyn DotHook) -> Outcome {
+    /// Draft, uploads, send. `refusal`: what the server said of the whole in one request.
+    pub(super) async fn send_large(
+        &mut self,
+        hook: &dyn DotHook,
+        refusal: Option<Failure>,
+    ) -> Outcome {
         let (head, body) = (self.prepared.head(), self.prepared.body());
         let Some(detached) = detach::detach(head, body)
             .filter(|d| encoded_length(d.head.len() + d.body.len()) <= REQUEST_LIMIT)
         else {
-            return Err(self.too_large(Cause::TooLargeToSplit, head.len() + body.len()));
+            return Err(refusal.unwrap_or_else(|| {
+                self.too_large(Cause::TooLargeToSplit, head.len() + body.len())
+            }));
         };
         let mime = encode_mime(&detached.head, &detached.body);
         let mut draft = self.create(mime).await?;

@@ -139,11 +139,11 @@ impl Job<'_> {
         let size = self.prepared.head().len() + self.prepared.body().len();
         if encoded_length(size) <= REQUEST_LIMIT {
             match self.send_whole(hook).await {
-                Err(TooLarge) => {}
+                Err(TooLarge(refusal)) => return self.send_large(hook, Some(*refusal)).await,
                 Ok(outcome) => return outcome,
             }
         }
-        self.send_large(hook).await
+        self.send_large(hook, None).await
     }
 
     /// One request with the whole message.
@@ -171,7 +171,8 @@ impl Job<'_> {
             }
             let (row, code, message) = explained(&answer);
             if row.id == "graph-request-too-large" {
-                return Err(TooLarge);
+                let refusal = self.refused(&answer, row, &code, &message);
+                return Err(TooLarge(Box::new(refusal)));
             }
             if self.goes_to_configured(&answer) {
                 continue;
@@ -314,7 +315,14 @@ impl Job<'_> {
         message: &str,
     ) -> Failure {
         let wait = answer.retry_after(Timestamp::now());
-        self.session.refusal(answer, row, code, message, wait)
+        let mut failure = self.session.refusal(answer, row, code, message, wait);
+        if matches!(
+            row.id,
+            "graph-message-too-large" | "graph-request-too-large"
+        ) {
+            failure.status = "5.3.4";
+        }
+        failure
     }
 
     /// The same for a request that sends: a gateway that fails may have passed it on before.
@@ -344,8 +352,8 @@ impl Job<'_> {
     }
 }
 
-/// Beyond the limit of one request.
-struct TooLarge;
+/// Beyond the limit of one request, as the server said.
+struct TooLarge(Box<Failure>);
 
 fn headers(id: MessageId, content_type: Option<&str>) -> Vec<(&'static str, String)> {
     let mut headers = vec![

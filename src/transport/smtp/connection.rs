@@ -17,6 +17,7 @@ use crate::net::{self, tls};
 use crate::oauth::Access;
 use crate::smtp::capabilities::Capabilities;
 use crate::smtp::reply::{LINE_KEPT, Reply, ReplyError, ReplyParser};
+use crate::smtp::sasl;
 use crate::transport::Failure;
 use crate::transport::{Context, Timeouts};
 use crate::vault::Confidential;
@@ -395,7 +396,11 @@ impl Connection {
     /// holds one is not shown at all; its code is what counts.
     fn scrub(&self, mut reply: Reply) -> Reply {
         let repeats = self.repeats_secret(&reply.lines.concat())
-            || reply.lines.iter().any(|line| self.repeats_secret(line));
+            || reply.lines.iter().any(|line| self.repeats_secret(line))
+            || (reply.code == 334
+                && sasl::decode(&reply.text()).is_some_and(|challenge| {
+                    self.repeats_secret(&String::from_utf8_lossy(&challenge))
+                }));
         if repeats {
             reply.lines = vec!["(text not shown: it repeats a secret)".to_owned()];
         }
