@@ -123,9 +123,9 @@ impl Job<'_> {
                 let id = self.stored.id;
                 let sent =
                     graph::send(settings, context, &prepared, id, doubtful, &self.hook()).await;
-                if sent.size.is_some() {
+                if let Some(size) = sent.size {
                     let route = self.way.key.to_text();
-                    self.tools.spool.learn_upstream_size(&route, sent.size);
+                    self.tools.spool.learn_upstream_size(&route, size);
                 }
                 results.extend(sent.results);
             }

@@ -147,7 +147,8 @@ impl<'a> Part<'a> {
         if depth > DEPTH_LIMIT {
             return true;
         }
-        if WHOLE.contains(&self.kind.as_str()) && !self.is_marked() {
+        // A file of such a type is a file; the message itself never is, though S/MIME marks it so.
+        if WHOLE.contains(&self.kind.as_str()) && (depth == 0 || !self.is_marked()) {
             return true;
         }
         self.children().is_some_and(|(_, contents)| {
@@ -478,6 +479,10 @@ mod tests {
             ));
             assert_eq!(detach(&head, &body), None, "{kind}");
         }
+        let (head, body) = message(
+            "From: a@b\nContent-Type: application/pkcs7-mime; smime-type=enveloped-data\nContent-Disposition: attachment; filename=smime.p7m\n\nx\n",
+        );
+        assert_eq!(detach(&head, &body), None, "an encrypted message");
         let (head, body) = message("From: a@b\nContent-Type: text/plain\n\nonly text\n");
         assert_eq!(detach(&head, &body), None);
     }

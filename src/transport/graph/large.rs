@@ -48,7 +48,10 @@ impl Job<'_> {
             .fill_and_send(&mut draft, detached.attachments, hook)
             .await;
         match &outcome {
-            Ok(_) => self.context.drafts.remove(self.id).await,
+            Ok(_) => {
+                self.context.drafts.remove(self.id).await;
+                self.size = Some(None);
+            }
             // Whether it is gone is found out at the next try.
             Err(failure) if failure.class == Class::Uncertain || failure.look_first => {}
             Err(_) => {
@@ -77,7 +80,7 @@ impl Job<'_> {
             let (row, code, message) = explained(&answer);
             if answer.status == 403 && code.eq_ignore_ascii_case("ErrorAccessDenied") {
                 let size = self.prepared.head().len() + self.prepared.body().len();
-                self.size = Some((REQUEST_LIMIT / 4 * 3) as u64);
+                self.size = Some(Some((REQUEST_LIMIT / 4 * 3) as u64));
                 return Err(self.too_large(Cause::UploadNotPermitted, size));
             }
             return Err(self.refused(&answer, row, &code, &message));

@@ -51,8 +51,9 @@ pub struct Settings {
 pub struct Sent {
     /// One result a recipient.
     pub results: Vec<RecipientResult>,
-    /// The largest message that this account may send, where that was learnt.
-    pub size: Option<u64>,
+    /// What was learnt of the largest message that this account may send; `Some(None)`: that it
+    /// has no such limit.
+    pub size: Option<Option<u64>>,
 }
 
 /// Sends a prepared message. `doubtful`: an earlier try may have been taken.
@@ -121,7 +122,7 @@ struct Job<'a> {
     prepared: &'a Prepared,
     id: MessageId,
     mailbox: String,
-    size: Option<u64>,
+    size: Option<Option<u64>>,
 }
 
 type Outcome = Result<Accepted, Failure>;
