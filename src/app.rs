@@ -345,6 +345,32 @@ impl Server {
         }
     }
 
+    /// What has changed in the vault since it was last looked at, and whom that concerns.
+    fn look_at_secrets(&mut self, secrets: &Secrets) -> SecretsChanged {
+        let mut changed = SecretsChanged::default();
+        let text = std::fs::read(secrets.vault().path()).unwrap_or_default();
+        if text == self.vault_text {
+            return changed;
+        }
+        let now = secrets.vault().fingerprints().unwrap_or_default();
+        for name in changed_names(&self.secrets, &now) {
+            // A consent concerns its own account; who uses another secret is not known here.
+            let account = name.strip_prefix("oauth/");
+            if let Some(account) = account {
+                self.tokens.forget(|known| known == account);
+            }
+            match account.and_then(TenantId::parse) {
+                Some(tenant) => {
+                    changed.tenants.insert(tenant);
+                }
+                None => changed.everybody = true,
+            }
+        }
+        self.secrets = now;
+        self.vault_text = text;
+        changed
+    }
+
     /// Whether a file was changed between being read and being watched.
     fn changed_since_read(&self, secrets: &Secrets) -> bool {
         let stamp = config::stamp(&self.config.path, &self.config.server.tenants_dir);
@@ -400,6 +426,15 @@ impl Server {
 
     /// Reads everything anew; swaps it whole, or keeps the old on any error and says so.
     async fn reload(&mut self, all: bool, secrets: &Secrets) {
+        // Secrets hold whatever is wrong with the files.
+        let secrets_changed = self.look_at_secrets(secrets);
+        if secrets_changed.everybody || !secrets_changed.tenants.is_empty() {
+            self.scheduler.reconfigure(
+                delivery_now(&self.config),
+                &|tenant| secrets_changed.everybody || secrets_changed.tenants.contains(tenant),
+                secrets_changed.everybody,
+            );
+        }
         self.refused = Some(config::stamp(
             &self.config.path,
             &self.config.server.tenants_dir,
@@ -438,30 +473,11 @@ impl Server {
                 "server.data_dir and admin.address take effect at the next start"
             );
         }
-        let vault_text =
-            std::fs::read(self.config.server.data_dir.join("vault.json")).unwrap_or_default();
-        let mut everybody = all || config.common_fingerprint != self.config.common_fingerprint;
+        let everybody = all
+            || secrets_changed.everybody
+            || config.common_fingerprint != self.config.common_fingerprint;
         let mut concerned = changed_tenants(&self.config.fingerprints, &config.fingerprints);
-        if vault_text != self.vault_text {
-            let now = secrets.vault().fingerprints().unwrap_or_default();
-            for name in changed_names(&self.secrets, &now) {
-                // A consent concerns its own account; who uses another secret is not known here.
-                match name.strip_prefix("oauth/") {
-                    Some(account) => {
-                        self.tokens.forget(|known| known == account);
-                        match TenantId::parse(account) {
-                            Some(tenant) => {
-                                concerned.insert(tenant);
-                            }
-                            None => everybody = true,
-                        }
-                    }
-                    None => everybody = true,
-                }
-            }
-            self.secrets = now;
-        }
-        self.vault_text = vault_text;
+        concerned.extend(secrets_changed.tenants);
         self.spool.set_limits(limits(&config));
         self.admit.store(Arc::new(admit_now(&config)));
         let release =
@@ -486,6 +502,13 @@ impl Server {
             concerned = count
         );
     }
+}
+
+/// Whom a change of the vault concerns.
+#[derive(Default)]
+struct SecretsChanged {
+    everybody: bool,
+    tenants: std::collections::HashSet<TenantId>,
 }
 
 /// Names that came, went or changed.

@@ -284,12 +284,18 @@ async fn by_browser(
         };
         let came = tokio::select! {
             came = page.returned() => came,
-            line = pasted => match line.and_then(|line| pasted_answer(&line, &attempt.state)) {
-                Some(came) => Some(came),
+            line = pasted => match line {
                 None => {
-                    lines = lines.filter(|_| false);
+                    lines = None; // its end
                     continue;
                 }
+                Some(line) => match pasted_answer(&line, &attempt.state) {
+                    Some(came) => Some(came),
+                    None => {
+                        eprintln!("{}", say(language, "Das ist nicht die Adresse, auf der der Browser endet (http://…?code=…&state=…).", "That is not the address at which the browser ends (http://…?code=…&state=…)."));
+                        continue;
+                    }
+                },
             },
             () = tokio::time::sleep_until(deadline) => None,
         };
@@ -490,11 +496,15 @@ async fn prove(
 
 fn forget(config: &Config, name: &str) -> Result<ExitCode, Failure> {
     let language = config.server.language;
-    let (_, settings) = find(config, name)?;
+    // Also of a tenant whose upstream is another by now: what it consented to is to go.
+    let account = match find(config, name) {
+        Ok((_, settings)) => settings.account.clone(),
+        Err(_) => tenant_of(config, name)?.id.to_string(),
+    };
     let context = context(config, Transcript::default())?;
     let gone = context
         .tokens
-        .remove(&settings)
+        .remove(&account)
         .map_err(|e| Failure::new(exit::CANNOT_CREATE, e))?;
     if !gone {
         return Err(Failure::new(

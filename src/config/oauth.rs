@@ -116,6 +116,20 @@ pub(super) fn oauth(
             "a custom provider needs it for grant = \"authorization-code\"",
         );
     }
+    if grant == Grant::DeviceCode && device_url.is_none() && !section.has("device_url") {
+        section.reject(
+            "device_url",
+            "an https:// address",
+            "a custom provider needs it for grant = \"device-code\"",
+        );
+    }
+    if purpose == Purpose::Gmail && grant.needs_consent() && !mailbox.eq_ignore_ascii_case(&login) {
+        section.reject(
+            "mailbox",
+            "the account that signs in (username)",
+            "the Gmail API sends as the account itself; other addresses are its \"Send mail as\" aliases: [sender] address",
+        );
+    }
     let mut scopes = section.list("scopes", |text| {
         let one = !text.is_empty() && text.bytes().all(|b| (0x21..=0x7e).contains(&b));
         one.then(|| text.to_owned())
@@ -171,7 +185,6 @@ fn provider(section: &Section<'_>, purpose: Purpose) -> Provider {
     let provider = section.choice("provider", only.map_or(Provider::Custom, |(p, _)| p));
     if let Some((wanted, kind)) = only
         && provider != wanted
-        && provider != Provider::Custom
     {
         section.reject(
             "provider",

@@ -443,6 +443,14 @@ async fn conclude(
     let news = match &route_failure {
         Some(failure) => LaneNews::Failed(Box::new(failure.clone())),
         None if paused_alone => LaneNews::Untried,
+        // An API that fails has neither taken nor refused anything in its own words.
+        None if way.route.upstream().takes_recipients_from_header()
+            && outcome.results.iter().all(|r| {
+                matches!(&r.result, Err(f) if matches!(f.class, Class::Transient | Class::Uncertain))
+            }) =>
+        {
+            LaneNews::Untried
+        }
         None if outcome
             .results
             .iter()

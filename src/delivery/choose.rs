@@ -25,10 +25,6 @@ const JUST_NOW: std::time::Duration = std::time::Duration::from_secs(1);
 /// How many due messages of a tenant are looked at for one that may go.
 const LOOK_AHEAD: usize = 16;
 
-fn upstream_pace(route: &Route) -> Option<usize> {
-    route.upstream().per_minute()
-}
-
 impl Scheduler {
     /// Finds the first message of a tenant that may go now, and its way.
     pub(super) fn next_start(
@@ -170,7 +166,8 @@ impl Scheduler {
                     continue;
                 }
             };
-            if let Some(wait) = lane.pace.wait(upstream_pace(&route), lane.active) {
+            lane.paced = route.upstream().per_minute().is_some();
+            if let Some(wait) = lane.pace.wait(route.upstream().per_minute(), lane.active) {
                 match wait {
                     Pause::Until(pause) => {
                         let until = lane::after(at, pause);

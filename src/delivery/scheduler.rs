@@ -85,6 +85,8 @@ pub(super) struct Lane {
     pub(super) active: usize,
     /// Messages of the last minute.
     pub(super) pace: Pace,
+    /// Its provider counts what is in flight, whatever settings that goes by.
+    pub(super) paced: bool,
     /// Attempts that gave their slot back before what became of them was on record.
     pub(super) unrecorded: usize,
     /// Tenants that wait for a free slot.
@@ -278,8 +280,10 @@ impl Scheduler {
                     .learn_upstream_size(&key.to_text(), None);
                 lane.verified = None;
                 // What still runs on the old settings does not hold up the new ones.
-                lane.generation += 1;
-                lane.active = 0;
+                if !lane.paced {
+                    lane.generation += 1;
+                    lane.active = 0;
+                }
                 changed.push((key.clone(), lane.health.clone()));
             }
         }
@@ -390,6 +394,9 @@ impl Scheduler {
                 Hint::Tenant(tenant) => {
                     if let Some(lane) = queues.lanes.get_mut(&RouteKey::Own(tenant.clone())) {
                         lane.health.forgive();
+                        // A limit may have been lifted as well.
+                        let route = RouteKey::Own(tenant.clone()).to_text();
+                        self.inner.tools.spool.learn_upstream_size(&route, None);
                     }
                     if let Some(lane) = queues.lanes.get_mut(&RouteKey::System) {
                         // A quota of the shared relay is everybody's: it stays.

@@ -96,7 +96,7 @@ impl Scheduler {
     /// their next attempt.
     async fn discard_drafts(&self) {
         let context = &self.inner.tools.context;
-        for id in context.drafts.all() {
+        for (id, account) in context.drafts.all() {
             let spool = &self.inner.tools.spool;
             let waits = match spool.seq_of(id) {
                 Ok(Some(seq)) => match spool.load(seq).await {
@@ -107,7 +107,7 @@ impl Scheduler {
                 Ok(None) => false,
                 Err(_) => true,
             };
-            let Some(draft) = context.drafts.get(id).await.filter(|_| !waits) else {
+            let Some(draft) = context.drafts.get(id, &account).await.filter(|_| !waits) else {
                 continue;
             };
             let wanted = match draft.account.as_str() {
@@ -123,7 +123,7 @@ impl Scheduler {
                     graph::discard(settings, context, id, &draft).await
                 }
                 _ => {
-                    context.drafts.remove(id).await;
+                    context.drafts.remove(id, &account).await;
                     false
                 }
             };

@@ -3066,7 +3066,7 @@ pub static GRAPH: &[Row] = &[
     },
     Row {
         id: "graph-not-from-graph",
-        statuses: &[403, 404, 405, 407],
+        statuses: &[400, 403, 404, 405, 407, 414, 431],
         codes: &[""],
         class: Class::Transient,
         alert: true,
@@ -3484,7 +3484,7 @@ pub static GMAIL: &[Row] = &[
     },
     Row {
         id: "gmail-not-from-google",
-        statuses: &[403, 405, 407],
+        statuses: &[400, 403, 405, 407, 414, 431],
         codes: &[""],
         class: Class::Transient,
         alert: true,

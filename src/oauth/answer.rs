@@ -146,7 +146,7 @@ pub fn read(
         (class, _) => class,
     };
     let said = if code.is_empty() && description.is_empty() {
-        unreadable(answer)
+        unreadable(answer, secrets)
     } else if description.is_empty() {
         code.to_owned()
     } else {
@@ -174,13 +174,16 @@ pub fn read(
 }
 
 /// Words for an answer that says nothing. A page may be quoted, what might hold a token never.
-fn unreadable(answer: &Answer) -> String {
+fn unreadable(answer: &Answer, secrets: &Confidential) -> String {
     let text = String::from_utf8_lossy(&answer.body).to_ascii_lowercase();
     if answer.truncated {
         "no token answer: its body is cut off or too long".to_owned()
     } else if answer.body.is_empty() {
         "no token answer: its body is empty".to_owned()
-    } else if text.contains("token") || !text.trim_start().starts_with('<') {
+    } else if text.contains("token")
+        || !text.trim_start().starts_with('<')
+        || secrets.is_in(&answer.beginning(), true)
+    {
         "no token answer: its body is not the JSON that was expected (not shown)".to_owned()
     } else {
         format!("no token answer: {}", answer.beginning())

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::grant::{self, Ask, DeviceCode};
 use super::{Granted, Provider, Settings, TokenError, jwt};
 use crate::explain::Cause;
+use crate::failure::Class;
 use crate::http::Client;
 use crate::http::url::form;
 use crate::vault::{Secret, Secrets, VaultError};
@@ -18,6 +19,9 @@ use crate::vault::{Secret, Secrets, VaultError};
 pub struct Consent {
     /// The refresh token of that moment; later ones stand in a file of their own.
     refresh_token: String,
+    /// Who gave it, to which application, for whose sign-in: it goes to nobody else.
+    #[serde(default)]
+    bound_to: String,
     /// When it was given.
     pub granted: Timestamp,
     /// What it is good for, as the provider said.
@@ -35,6 +39,12 @@ impl Consent {
     /// The refresh token.
     pub fn refresh_token(&self) -> Secret {
         Secret::new(self.refresh_token.clone())
+    }
+
+    /// Whether it was given for these settings: a token is of use to its own provider, application
+    /// and mailbox, and shown to no other.
+    pub fn fits(&self, settings: &Settings) -> bool {
+        self.bound_to == binding(settings)
     }
 
     /// Reads the consent of an account.
@@ -151,6 +161,8 @@ pub async fn await_device(
         match grant::ask(http, secrets, settings, ask).await {
             Err(error) if error.error == "authorization_pending" => {}
             Err(error) if error.error == "slow_down" => interval += Duration::from_secs(5),
+            // A network that comes and goes: the person is still typing.
+            Err(error) if error.error.is_empty() && error.class == Class::Transient => {}
             outcome => return outcome,
         }
         if Instant::now() >= deadline {
@@ -161,6 +173,16 @@ pub async fn await_device(
             ));
         }
     }
+}
+
+/// What a consent is bound to.
+fn binding(settings: &Settings) -> String {
+    format!(
+        "{} {} {}",
+        settings.token_url.host(),
+        settings.client_id,
+        settings.login.to_ascii_lowercase()
+    )
 }
 
 /// Why a consent is not kept.
@@ -203,6 +225,7 @@ pub fn keep(secrets: &Secrets, settings: &Settings, granted: &Granted) -> Result
     let now = Timestamp::now();
     let consent = Consent {
         refresh_token: refresh.expose().to_owned(),
+        bound_to: binding(settings),
         granted: now,
         scope: granted.scope.clone(),
         identity: granted.identity.first().cloned(),

@@ -58,6 +58,11 @@ pub struct Settings {
 /// The account of the system relay.
 pub const SYSTEM: &str = "@system";
 
+/// The name of an account's consent in the vault.
+fn vault_name(account: &str) -> String {
+    format!("oauth/{account}")
+}
+
 /// How tokens are had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Grant {
@@ -116,7 +121,7 @@ pub enum Purpose {
 impl Settings {
     /// The name of the consent in the vault.
     pub fn vault_name(&self) -> String {
-        format!("oauth/{}", self.account)
+        vault_name(&self.account)
     }
 
     /// Whether the application acts by itself, not for a person.

@@ -16,10 +16,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::grant::{self, Ask};
-use super::{Consent, Grant, Settings, TokenError};
+use super::{Consent, Grant, Settings, TokenError, vault_name};
 use crate::explain::Cause;
 use crate::http::Client;
-use crate::vault::{Secret, Secrets};
+use crate::vault::{Secret, Secrets, VaultError};
 
 /// Access tokens are renewed so long before their end, those of short life by a tenth of it.
 const MARGIN: Duration = Duration::from_secs(300);
@@ -60,6 +60,8 @@ struct State {
     rounds: u64,
     failed: Option<TokenError>,
     not_before: Option<Instant>,
+    /// A rotated token that could not be stored: the one it replaced may be dead.
+    unsaved: Option<Kept>,
 }
 
 /// An access token.
@@ -74,7 +76,7 @@ pub struct Access {
 }
 
 /// A refresh token as it is kept beside the vault.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Kept {
     /// Of which consent or configured token it is a descendant: a new one begins anew.
     origin: String,
@@ -140,6 +142,9 @@ impl Tokens {
                 let Ok(guard) = account.gate.try_lock() else {
                     return Ok(access); // somebody is at it
                 };
+                if let (Found::Fresh(newer), _) = account.look(settings, refused) {
+                    return Ok(newer);
+                }
                 let renewed = self.renew(&account, settings).await;
                 drop(guard);
                 return match renewed {
@@ -227,7 +232,6 @@ impl Tokens {
         }
         match Consent::load(&self.inner.secrets, settings) {
             Ok(Some(consent)) if settings.grant.needs_consent() => {
-                standing.connected = true;
                 standing.granted = Some(consent.granted);
                 standing.ends = consent.ends;
                 standing.scope.clone_from(&consent.scope);
@@ -255,19 +259,19 @@ impl Tokens {
     }
 
     /// Removes the consent and all tokens of an account; `false` if there was nothing.
-    pub fn remove(&self, settings: &Settings) -> Result<bool, String> {
+    pub fn remove(&self, account: &str) -> Result<bool, String> {
         let consent = self
             .inner
             .secrets
             .vault()
-            .remove(&settings.vault_name())
+            .remove(&vault_name(account))
             .map_err(|e| e.to_string())?;
-        let kept = match std::fs::remove_file(self.inner.path(settings)) {
+        let kept = match std::fs::remove_file(self.inner.path(account)) {
             Ok(()) => true,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
             Err(error) => return Err(error.to_string()),
         };
-        self.forget(|name| name == settings.account);
+        self.forget(|name| name == account);
         Ok(consent || kept)
     }
 
@@ -293,7 +297,8 @@ impl Tokens {
         settings: &Arc<Settings>,
     ) -> Result<Access, TokenError> {
         let (inner, owned) = (Arc::clone(&self.inner), Arc::clone(settings));
-        let outcome = tokio::spawn(async move { inner.ask(&owned).await })
+        let whose = Arc::clone(account);
+        let outcome = tokio::spawn(async move { inner.ask(&whose, &owned).await })
             .await
             .unwrap_or_else(|e| {
                 Err(TokenError::of_cause(
@@ -353,23 +358,33 @@ impl Account {
 }
 
 impl Inner {
-    fn path(&self, settings: &Settings) -> PathBuf {
-        self.directory.join(format!("{}.token", settings.account))
+    fn path(&self, account: &str) -> PathBuf {
+        self.directory.join(format!("{account}.token"))
     }
 
+    /// The token on record. A file that cannot be read now is an error; one that can never be read
+    /// again is none, and that is said.
     fn kept(&self, settings: &Settings) -> Result<Option<Kept>, String> {
+        let path = self.path(&settings.account);
         let name = format!("oauth-token/{}", settings.account);
-        let sealed = self
-            .secrets
-            .vault()
-            .read_apart(&self.path(settings), &name)
-            .map_err(|e| e.to_string())?;
-        sealed
-            .map(|text| {
-                serde_json::from_str(text.expose())
-                    .map_err(|_| format!("{} is damaged", self.path(settings).display()))
-            })
-            .transpose()
+        let damaged = || {
+            tracing::error!(event = "token-damaged", account = %settings.account, file = %path.display(), "the token of the consent is used instead");
+        };
+        match self.secrets.vault().read_apart(&path, &name) {
+            Ok(None) => Ok(None),
+            Ok(Some(text)) => match serde_json::from_str(text.expose()) {
+                Ok(kept) => Ok(Some(kept)),
+                Err(_) => {
+                    damaged();
+                    Ok(None)
+                }
+            },
+            Err(VaultError::Damaged(_)) => {
+                damaged();
+                Ok(None)
+            }
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     fn keep(&self, settings: &Settings, kept: &Kept) -> Result<(), String> {
@@ -383,7 +398,7 @@ impl Inner {
         let name = format!("oauth-token/{}", settings.account);
         self.secrets
             .vault()
-            .write_apart(&self.path(settings), &name, &Secret::new(text))
+            .write_apart(&self.path(&settings.account), &name, &Secret::new(text))
             .map_err(|e| e.to_string())
     }
 
@@ -397,13 +412,20 @@ impl Inner {
             return self.secrets.resolve(reference).map_err(|e| e.to_string());
         }
         match Consent::load(&self.secrets, settings) {
+            Ok(Some(consent)) if !consent.fits(settings) => {
+                Err("the consent was given for another provider, application or mailbox".to_owned())
+            }
             Ok(Some(consent)) => Ok(consent.refresh_token()),
             Ok(None) => Err("nobody has consented yet".to_owned()),
             Err(error) => Err(error.to_string()),
         }
     }
 
-    async fn ask(self: Arc<Self>, settings: &Arc<Settings>) -> Result<Access, TokenError> {
+    async fn ask(
+        self: Arc<Self>,
+        account: &Account,
+        settings: &Arc<Settings>,
+    ) -> Result<Access, TokenError> {
         let granted = if settings.grant.has_refresh_token() {
             // Another process of ours may be at it: `postbote test` beside the server.
             let lock = {
@@ -414,8 +436,10 @@ impl Inner {
                 .map_err(|e| e.to_string())
                 .and_then(|lock| lock)
                 .map_err(|why| self.stuck(settings, why))?;
-            let (granted, kept) = self.refresh(settings).await?;
+            let unsaved = account.lock().unsaved.clone();
+            let (granted, kept) = self.refresh(settings, unsaved).await?;
             if let Some(kept) = kept {
+                account.lock().unsaved = Some(kept.clone());
                 let (inner, owned) = (Arc::clone(&self), Arc::clone(settings));
                 tokio::task::spawn_blocking(move || inner.keep(&owned, &kept))
                     .await
@@ -427,6 +451,7 @@ impl Inner {
                             format!("the new refresh token cannot be stored: {why}"),
                         )
                     })?;
+                account.lock().unsaved = None;
             }
             granted
         } else {
@@ -450,19 +475,21 @@ impl Inner {
     async fn refresh(
         &self,
         settings: &Settings,
+        unsaved: Option<Kept>,
     ) -> Result<(super::Granted, Option<Kept>), TokenError> {
         let missing = |why: String| {
             TokenError::of_cause(Cause::ConsentMissing, why, &settings.token_url.authority())
         };
         let seed = self.seed(settings).map_err(missing)?;
         let origin = origin(&seed);
-        let kept = self
-            .kept(settings)
-            .unwrap_or_else(|why| {
-                tracing::error!(event = "token-damaged", account = %settings.account, reason = %why, "the token of the consent is used instead");
-                None
-            })
-            .filter(|kept| kept.origin == origin);
+        let was_unsaved = unsaved.as_ref().is_some_and(|kept| kept.origin == origin);
+        let kept = match unsaved.filter(|kept| kept.origin == origin) {
+            Some(unsaved) => Some(unsaved),
+            None => self
+                .kept(settings)
+                .map_err(|why| self.stuck(settings, why))?
+                .filter(|kept| kept.origin == origin),
+        };
         let current = kept
             .as_ref()
             .map_or(seed, |kept| Secret::new(kept.refresh_token.clone()));
@@ -473,7 +500,7 @@ impl Inner {
             Duration::try_from(now.duration_since(kept.refreshed)).is_ok_and(|d| d < NOTED_EVERY)
         });
         let rotated = granted.refresh.as_ref().filter(|new| **new != current);
-        if rotated.is_none() && noted {
+        if rotated.is_none() && noted && !was_unsaved {
             return Ok((granted, None));
         }
         let ends = granted

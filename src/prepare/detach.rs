@@ -346,6 +346,11 @@ fn decode(encoding: &str, body: &[u8]) -> Option<Vec<u8>> {
                 .with_decode_padding_mode(DecodePaddingMode::Indifferent)
                 .with_decode_allow_trailing_bits(true);
             let engine = GeneralPurpose::new(&alphabet::STANDARD, config);
+            // Behind an end inside, other octets would come out than readers see.
+            let end = memchr::memchr(b'=', body).unwrap_or(body.len());
+            if body[end..].iter().any(u8::is_ascii_alphanumeric) {
+                return None;
+            }
             let text: Vec<u8> = body
                 .iter()
                 .copied()

@@ -260,13 +260,13 @@ impl<'a> HeaderEnvelope<'a> {
     }
 
     /// Those that no field names.
-    fn left(&self) -> impl Iterator<Item = &'a str> {
+    fn left(&self) -> impl Iterator<Item = &'a Address> {
         let named = self.named.clone();
         self.recipients
             .iter()
             .zip(named)
             .filter(|(_, named)| !named)
-            .map(|(recipient, _)| recipient.address.as_str())
+            .map(|(recipient, _)| &recipient.recipient.address)
     }
 }
 
@@ -475,10 +475,11 @@ impl Writer<'_> {
         if self.seen.iter().any(|seen| seen == name) {
             return false; // renamed, so no recipient
         }
-        let list = mailbox::parse(&unfold(value));
-        if list.mailboxes.is_empty() && list.group {
-            return false; // "undisclosed-recipients:;"
+        let text = unfold(value);
+        if text.eq_ignore_ascii_case("undisclosed-recipients:;") {
+            return false;
         }
+        let list = mailbox::parse(&text);
         let mut kept = Vec::new();
         let mut dropped = 0;
         for found in &list.mailboxes {
@@ -494,10 +495,16 @@ impl Writer<'_> {
                 Some(_) | None => dropped += 1,
             }
         }
-        if dropped == 0 && !list.dubious && !list.group && !kept.is_empty() {
+        let all = dropped == 0 && !list.dubious && !list.group && !kept.is_empty();
+        if all && !text.contains('(') {
             return false;
         }
         self.seen.push(name.to_owned());
+        if all {
+            // Comments are read in more than one way.
+            self.line(&format!("{title}: {}", kept.join(",\r\n\t")));
+            return true;
+        }
         // What the reader was meant to see stays to be seen, where nobody delivers to it.
         let original = format!("X-Original-{title}");
         let mut copy = original.clone().into_bytes();
@@ -525,7 +532,11 @@ impl Writer<'_> {
         let Some(envelope) = &self.envelope else {
             return;
         };
-        let hidden: Vec<&str> = envelope.left().collect();
+        // Written as a mailbox: a local part may hold what means something in a list.
+        let hidden: Vec<String> = envelope
+            .left()
+            .map(|address| mailbox_text("", address, 5, self.utf8))
+            .collect();
         if hidden.is_empty() {
             return;
         }

@@ -29,6 +29,8 @@ pub(super) struct Session<'a> {
     access: Option<Access>,
     /// A token was refused in this job: the next refusal counts.
     retried: bool,
+    /// Addresses that are permissions by themselves.
+    granted: Confidential,
 }
 
 /// A request.
@@ -60,12 +62,25 @@ impl<'a> Session<'a> {
             connection: None,
             access: None,
             retried: false,
+            granted: Confidential::default(),
         }
     }
 
     /// The server, for logs.
     pub fn relay(&self) -> String {
         self.base.authority()
+    }
+
+    /// Gets a token and a connection, so that what follows can fail only while it is sent.
+    pub async fn ready(&mut self) -> Result<(), Failure> {
+        if self.access.is_none() {
+            self.access = Some(self.token(None).await?);
+        }
+        if !self.connection.as_ref().is_some_and(Connection::is_open) {
+            let connection = self.context.tokens.http().connect(self.base).await;
+            self.connection = Some(connection.map_err(|e| self.lost(e, false))?);
+        }
+        Ok(())
     }
 
     /// Asks, with another token if the first is refused. `refused` says of an answer whether that
@@ -98,7 +113,10 @@ impl<'a> Session<'a> {
                 let target = url.target().to_owned();
                 (url, target)
             }
-            At::Granted(url) => (url.clone(), url.target().to_owned()),
+            At::Granted(url) => {
+                self.granted.add(url.target());
+                (url.clone(), url.target().to_owned())
+            }
         };
         if let (At::Path(_), Some(access)) = (&call.at, &self.access) {
             headers.push(("Authorization", format!("Bearer {}", access.token.expose())));
@@ -169,7 +187,7 @@ impl<'a> Session<'a> {
         message: &str,
         wait: Option<Duration>,
     ) -> Failure {
-        let mut confidential = Confidential::default();
+        let mut confidential = self.granted.clone();
         if let Some(access) = &self.access {
             confidential.add(access.token.expose());
         }

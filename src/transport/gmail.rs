@@ -25,6 +25,8 @@ const MEDIA_LIMIT: u64 = 5_000_000;
 const PIECE: usize = 8 * 1024 * 1024;
 /// Messages a minute and mailbox: 100 of 6,000 units each.
 pub const PER_MINUTE: usize = 60;
+/// Requests that an upload may take beyond its pieces.
+const REQUESTS_MORE: usize = 20;
 /// How often an upload goes on after a lost connection.
 const TRIES: usize = 3;
 /// No quota is waited for longer.
@@ -70,6 +72,8 @@ struct Job<'a> {
 impl Job<'_> {
     async fn run(&mut self, hook: &dyn DotHook) -> Result<Accepted, Failure> {
         if self.prepared.size() <= MEDIA_LIMIT {
+            // "May have been taken" is not said before there is a token to send with.
+            self.session.ready().await?;
             self.mark(hook).await?;
             let call = Call {
                 method: "POST",
@@ -111,7 +115,13 @@ impl Job<'_> {
         };
         let answer = self.session.call(&call, wants_token).await?;
         if answer.status != 200 {
-            return Err(self.refused(&answer));
+            let mut failure = self.refused(&answer);
+            if failure.class == Class::Uncertain {
+                // Nothing was sent yet.
+                failure.class = Class::Transient;
+                failure.stage = Stage::Data;
+            }
+            return Err(failure);
         }
         let location = answer.header("location").unwrap_or("");
         Url::parse(location).map_err(|why| self.odd(&format!("Location of the upload: {why}")))
@@ -121,7 +131,7 @@ impl Job<'_> {
         let whole = [self.prepared.head(), self.prepared.body()].concat();
         let whole = Bytes::from(whole);
         let (mut start, mut tries) = (0, 1);
-        loop {
+        for _ in 0..whole.len() / PIECE + REQUESTS_MORE {
             let end = (start + PIECE).min(whole.len());
             let range = if start < whole.len() {
                 format!("bytes {start}-{}/{}", end - 1, whole.len())
@@ -145,7 +155,9 @@ impl Job<'_> {
                     // How far it got is the server's to say, even that it is done.
                     let range = format!("bytes */{}", whole.len());
                     match self.put(url, Bytes::new(), range, last).await {
-                        Ok(answer) if answer.status == 308 => start = reached(&answer),
+                        Ok(answer) if answer.status == 308 => {
+                            start = reached(&answer).min(whole.len());
+                        }
                         Ok(answer) if answer.status == 200 => return self.conclude(&answer),
                         Ok(_) | Err(_) => return Err(failure),
                     }
@@ -153,6 +165,7 @@ impl Job<'_> {
                 Err(failure) => return Err(failure),
             }
         }
+        Err(self.odd("the upload does not come to an end"))
     }
 
     async fn put(
@@ -186,6 +199,17 @@ impl Job<'_> {
                     reply: format!("{} sent as {id}", answer.status),
                 })
             }
+            // The yes has come, its words were lost on the way.
+            None if matches!(answer.status, 200 | 201) && answer.truncated => Ok(Accepted {
+                relay: self.session.relay(),
+                reply: format!("{} sent", answer.status),
+            }),
+            None if matches!(answer.status, 200 | 201) && json.is_none() => Err(Failure::of_cause(
+                Cause::RequestNoAnswer,
+                Stage::FinalDot,
+                &self.session.relay(),
+                "the message was transferred, the answer cannot be read",
+            )),
             None => Err(self.refused(answer)),
         }
     }

@@ -154,6 +154,15 @@ impl Upstream {
             Upstream::Smtp(settings) if is_one_of(&settings.host, &MICROSOFT) => {
                 Some(graph::PER_MINUTE)
             }
+            Upstream::Smtp(settings)
+                if settings
+                    .oauth
+                    .as_ref()
+                    .is_some_and(|o| o.provider == crate::oauth::Provider::Microsoft)
+                    && !settings.is_loopback() =>
+            {
+                Some(graph::PER_MINUTE)
+            }
             Upstream::Graph(_) => Some(graph::PER_MINUTE),
             Upstream::Gmail(_) => Some(gmail::PER_MINUTE),
             Upstream::Smtp(_) | Upstream::Capture(_) => None,

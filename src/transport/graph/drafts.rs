@@ -21,8 +21,11 @@ pub struct Draft {
     pub account: String,
     /// The mailbox as a path below the root: `/me` or `/users/ADDRESS`.
     pub mailbox: String,
-    /// Microsoft's id, immutable.
+    /// Microsoft's id, immutable; empty: it was asked for, and the answer has not come.
     pub id: String,
+    /// The Message-ID by which it is found without its id.
+    #[serde(default)]
+    pub message_id: String,
     /// It was told to be sent.
     pub sending: bool,
 }
@@ -37,7 +40,7 @@ impl Drafts {
 
     /// Puts one on record; durable when it returns.
     pub async fn put(&self, message: MessageId, draft: &Draft) -> Result<(), String> {
-        let path = self.path(message);
+        let path = self.path(message, &draft.account);
         let text = serde_json::to_vec(draft).map_err(|e| e.to_string())?;
         let directory = self.directory.clone();
         blocking(move || {
@@ -52,22 +55,22 @@ impl Drafts {
         .map_err(|e| format!("{}: {e}", self.directory.display()))
     }
 
-    /// The draft of a message. A record that cannot be read is none.
-    pub async fn get(&self, message: MessageId) -> Option<Draft> {
-        let path = self.path(message);
+    /// The draft of a message in an account. A record that cannot be read is none.
+    pub async fn get(&self, message: MessageId, account: &str) -> Option<Draft> {
+        let path = self.path(message, account);
         let bytes = blocking(move || std::fs::read(path)).await.ok()?;
         serde_json::from_slice(&bytes).ok()
     }
 
     /// Forgets one.
-    pub async fn remove(&self, message: MessageId) {
-        let path = self.path(message);
+    pub async fn remove(&self, message: MessageId, account: &str) {
+        let path = self.path(message, account);
         // What is forgotten twice is looked up once more after a crash, no harm.
         let _ = blocking(move || std::fs::remove_file(path)).await;
     }
 
-    /// All messages that have one.
-    pub fn all(&self) -> Vec<MessageId> {
+    /// All messages that have one, with the account.
+    pub fn all(&self) -> Vec<(MessageId, String)> {
         let Ok(entries) = std::fs::read_dir(&self.directory) else {
             return Vec::new();
         };
@@ -75,13 +78,14 @@ impl Drafts {
             .flatten()
             .filter_map(|entry| {
                 let name = entry.file_name();
-                MessageId::parse(name.to_str()?.strip_suffix(".json")?)
+                let (id, account) = name.to_str()?.strip_suffix(".json")?.split_once('.')?;
+                Some((MessageId::parse(id)?, account.to_owned()))
             })
             .collect()
     }
 
-    fn path(&self, message: MessageId) -> PathBuf {
-        self.directory.join(format!("{message}.json"))
+    fn path(&self, message: MessageId, account: &str) -> PathBuf {
+        self.directory.join(format!("{message}.{account}.json"))
     }
 }
 

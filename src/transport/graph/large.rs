@@ -8,8 +8,8 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{
-    Draft, Job, Outcome, REQUEST_LIMIT, delete, encode_mime, encoded_length, explained, headers,
-    wants_token,
+    Draft, Job, Outcome, REQUEST_LIMIT, auxiliary, delete, encode_mime, encoded_length, explained,
+    headers, wants_token,
 };
 use crate::explain::Cause;
 use crate::failure::{Class, Stage};
@@ -34,13 +34,17 @@ impl Job<'_> {
         hook: &dyn DotHook,
         refusal: Option<Failure>,
     ) -> Outcome {
-        let (head, body) = (self.prepared.head(), self.prepared.body());
-        let Some(detached) = detach::detach(head, body)
+        let (head, body) = (self.prepared.head().to_vec(), self.prepared.body().clone());
+        let whole = head.len() + body.len();
+        // Decoding takes its time.
+        let work = tokio::task::spawn_blocking(move || detach::detach(&head, &body));
+        let Some(detached) = work
+            .await
+            .ok()
+            .flatten()
             .filter(|d| encoded_length(d.head.len() + d.body.len()) <= REQUEST_LIMIT)
         else {
-            return Err(refusal.unwrap_or_else(|| {
-                self.too_large(Cause::TooLargeToSplit, head.len() + body.len())
-            }));
+            return Err(refusal.unwrap_or_else(|| self.too_large(Cause::TooLargeToSplit, whole)));
         };
         let mime = encode_mime(&detached.head, &detached.body);
         let mut draft = self.create(mime).await?;
@@ -49,14 +53,18 @@ impl Job<'_> {
             .await;
         match &outcome {
             Ok(_) => {
-                self.context.drafts.remove(self.id).await;
+                self.forget_draft().await;
                 self.size = Some(None);
             }
             // Whether it is gone is found out at the next try.
             Err(failure) if failure.class == Class::Uncertain || failure.look_first => {}
             Err(_) => {
-                if delete(&mut self.session, self.id, &draft).await.is_ok() {
-                    self.context.drafts.remove(self.id).await;
+                let (mailbox, id) = (draft.mailbox.clone(), draft.id.clone());
+                if delete(&mut self.session, self.id, &mailbox, &id)
+                    .await
+                    .is_ok()
+                {
+                    self.forget_draft().await;
                 }
             }
         }
@@ -64,7 +72,19 @@ impl Job<'_> {
     }
 
     async fn create(&mut self, mime: Bytes) -> Result<Draft, Failure> {
+        let mut draft = Draft {
+            account: self.settings.oauth.account.clone(),
+            mailbox: self.mailbox.clone(),
+            id: String::new(),
+            message_id: self.message_id().unwrap_or_default(),
+            sending: false,
+        };
         let answer = loop {
+            draft.mailbox.clone_from(&self.mailbox);
+            // On record before it is there: its answer may be lost.
+            if let Err(error) = self.context.drafts.put(self.id, &draft).await {
+                return Err(self.not_marked(&error));
+            }
             let path = format!("/v1.0{}/messages", self.mailbox);
             let answer = self.post(&path, "text/plain", mime.clone()).await?;
             if !self.goes_to_configured(&answer) {
@@ -78,6 +98,9 @@ impl Job<'_> {
             .filter(|id| !id.is_empty() && id.len() < 1000);
         let Some(id) = id.filter(|_| matches!(answer.status, 200 | 201)) else {
             let (row, code, message) = explained(&answer);
+            if (400..500).contains(&answer.status) {
+                self.forget_draft().await; // there is none
+            }
             if answer.status == 403 && code.eq_ignore_ascii_case("ErrorAccessDenied") {
                 let size = self.prepared.head().len() + self.prepared.body().len();
                 self.size = Some(Some((REQUEST_LIMIT / 4 * 3) as u64));
@@ -85,15 +108,11 @@ impl Job<'_> {
             }
             return Err(self.refused(&answer, row, &code, &message));
         };
-        let draft = Draft {
-            account: self.settings.oauth.account.clone(),
-            mailbox: self.mailbox.clone(),
-            id: id.to_owned(),
-            sending: false,
-        };
+        draft.id = id.to_owned();
         if let Err(error) = self.context.drafts.put(self.id, &draft).await {
             // Not on record, so it must not stay.
-            let _ = delete(&mut self.session, self.id, &draft).await;
+            let (mailbox, id) = (draft.mailbox.clone(), draft.id.clone());
+            let _ = delete(&mut self.session, self.id, &mailbox, &id).await;
             return Err(self.not_marked(&error));
         }
         Ok(draft)
@@ -185,7 +204,9 @@ impl Job<'_> {
             let piece = whole.slice(start..end);
             let range = format!("bytes {start}-{}/{}", end - 1, whole.len());
             let answer = self.put(&url, piece, range).await?;
-            self.expect(&answer, &[200, 201, 202])?;
+            if !matches!(answer.status, 200..=202) {
+                return Err(auxiliary(&self.session, &answer));
+            }
             start = end;
         }
         Ok(())

@@ -88,14 +88,114 @@ pub async fn send(
     }
 }
 
-/// Deletes the draft of a message that nobody wants any more; `false`: not now.
+/// Deletes the draft of a message that nobody wants any more; `false`: not now. What was sent after
+/// all is not touched: it stands in the sent items, under the same id.
 pub async fn discard(settings: &Settings, context: &Context, id: MessageId, draft: &Draft) -> bool {
     let mut session = Session::new(context, &settings.oauth, &settings.api_url);
-    let outcome = delete(&mut session, id, draft).await;
+    let outcome = match find_draft(&mut session, id, draft).await {
+        Ok(Found::Draft(found)) => delete(&mut session, id, &draft.mailbox, &found).await,
+        Ok(Found::Sent | Found::Nothing) => Ok(()),
+        Err(failure) => Err(failure),
+    };
     if outcome.is_ok() {
-        context.drafts.remove(id).await;
+        context.drafts.remove(id, &draft.account).await;
     }
     outcome.is_ok()
+}
+
+/// What became of a draft.
+enum Found {
+    /// It is one still, under this id.
+    Draft(String),
+    Sent,
+    Nothing,
+}
+
+/// Looks for a draft, by its id or, where that is not known, by its Message-ID.
+async fn find_draft(
+    session: &mut Session<'_>,
+    id: MessageId,
+    draft: &Draft,
+) -> Result<Found, Failure> {
+    let path = if draft.id.is_empty() {
+        let filter = by_message_id(&draft.message_id);
+        format!(
+            "/v1.0{}/mailFolders/drafts/messages?$filter={}&$select=id,isDraft",
+            draft.mailbox,
+            encode(&filter)
+        )
+    } else {
+        format!(
+            "/v1.0{}/messages/{}?$select=id,isDraft",
+            draft.mailbox,
+            encode(&draft.id)
+        )
+    };
+    let answer = get(session, id, &path).await?;
+    match answer.status {
+        // Without the permission to look it is as good as gone.
+        403 | 404 => return Ok(Found::Nothing),
+        200 => {}
+        _ => return Err(auxiliary(session, &answer)),
+    }
+    let json = answer.json().unwrap_or_default();
+    let item = match json.get("value").and_then(Value::as_array) {
+        Some(list) if draft.id.is_empty() => match list.first() {
+            Some(first) => first.clone(),
+            None => return Ok(Found::Nothing),
+        },
+        _ => json,
+    };
+    let found = item.get("id").and_then(Value::as_str).unwrap_or(&draft.id);
+    match item.get("isDraft").and_then(Value::as_bool) {
+        Some(true) => Ok(Found::Draft(found.to_owned())),
+        // What is in the folder of drafts and not said to be sent is one.
+        None if draft.id.is_empty() && !found.is_empty() => Ok(Found::Draft(found.to_owned())),
+        Some(false) => Ok(Found::Sent),
+        None => Err(unreadable(session)),
+    }
+}
+
+fn by_message_id(message_id: &str) -> String {
+    format!(
+        "internetMessageId eq '{}'",
+        message_id.trim().replace('\'', "''")
+    )
+}
+
+async fn get(session: &mut Session<'_>, id: MessageId, path: &str) -> Result<Answer, Failure> {
+    let call = Call {
+        method: "GET",
+        at: At::Path(path),
+        headers: headers(id, None),
+        body: Vec::new(),
+        sends: false,
+        limit: api::LOOK_LIMIT,
+    };
+    session.call(&call, wants_token).await
+}
+
+fn unreadable(session: &Session<'_>) -> Failure {
+    Failure::of_cause(
+        Cause::AnswerUnusable,
+        Stage::Data,
+        &session.relay(),
+        "an answer that cannot be read",
+    )
+}
+
+/// A refusal of a request that is only about the message's way, not about the message: it is tried
+/// again, and never costs the message or the route.
+fn auxiliary(session: &Session<'_>, answer: &Answer) -> Failure {
+    let (row, code, message) = explained(answer);
+    let wait = answer.retry_after(Timestamp::now());
+    let mut failure = session.refusal(answer, row, &code, &message, wait);
+    if !matches!(failure.class, Class::Slow(_)) {
+        failure.class = Class::Transient;
+        failure.scope = Scope::Message;
+        failure.stage = Stage::Data;
+    }
+    failure
 }
 
 /// The mailbox that sends, as a path. The application by itself posts as the mailbox of From.
@@ -129,7 +229,8 @@ type Outcome = Result<Accepted, Failure>;
 
 impl Job<'_> {
     async fn run(&mut self, doubtful: bool, hook: &dyn DotHook) -> Outcome {
-        if let Some(draft) = self.context.drafts.get(self.id).await
+        let account = &self.settings.oauth.account;
+        if let Some(draft) = self.context.drafts.get(self.id, account).await
             && let Some(accepted) = self.resume(&draft).await?
         {
             return Ok(accepted);
@@ -149,6 +250,10 @@ impl Job<'_> {
 
     /// One request with the whole message.
     async fn send_whole(&mut self, hook: &dyn DotHook) -> Result<Outcome, TooLarge> {
+        // Nothing is sent without a token: "may have been taken" is not said before there is one.
+        if let Err(failure) = self.session.ready().await {
+            return Ok(Err(failure));
+        }
         if let Err(error) = hook.before_content().await {
             return Ok(Err(self.not_marked(&error)));
         }
@@ -184,103 +289,109 @@ impl Job<'_> {
 
     /// What became of the draft of an earlier try: sent after all, or it is deleted.
     async fn resume(&mut self, draft: &Draft) -> Result<Option<Accepted>, Failure> {
-        let path = format!(
-            "/v1.0{}/messages/{}?$select=id,isDraft",
-            draft.mailbox,
-            encode(&draft.id)
-        );
-        let answer = self.get(&path).await?;
-        match answer.status {
-            200 => {
-                let is_draft = answer
-                    .json()
-                    .and_then(|json| json.get("isDraft")?.as_bool())
-                    .unwrap_or(true);
-                if !is_draft {
-                    self.context.drafts.remove(self.id).await;
-                    return Ok(Some(self.found("the draft of an earlier try was sent")));
-                }
-                delete(&mut self.session, self.id, draft).await?;
+        match find_draft(&mut self.session, self.id, draft).await? {
+            Found::Sent => {
+                self.forget_draft().await;
+                return Ok(Some(self.found("the draft of an earlier try was sent")));
             }
-            // Without the permission to look it is gone as well.
-            403 | 404 if draft.sending => {
+            Found::Draft(found) => {
+                let deleted = delete(&mut self.session, self.id, &draft.mailbox, &found).await;
+                if let Err(failure) = deleted {
+                    // The mail matters more; the draft stays in its mailbox.
+                    tracing::warn!(event = "draft-left", id = %self.id, reason = %failure);
+                }
+            }
+            Found::Nothing if draft.sending => {
                 if let Some(accepted) = self.look_for_sent().await? {
-                    self.context.drafts.remove(self.id).await;
+                    self.forget_draft().await;
                     return Ok(Some(accepted));
                 }
             }
-            403 | 404 => {}
-            _ => {
-                let (row, code, message) = explained(&answer);
-                return Err(self.refused(&answer, row, &code, &message));
-            }
+            Found::Nothing => {}
         }
-        self.context.drafts.remove(self.id).await;
+        self.forget_draft().await;
         Ok(None)
     }
 
-    /// Whether a message with our Message-ID stands in the sent items. Without the permission to
-    /// look nobody knows.
-    async fn look_for_sent(&mut self) -> Result<Option<Accepted>, Failure> {
+    async fn forget_draft(&self) {
+        let account = &self.settings.oauth.account;
+        self.context.drafts.remove(self.id, account).await;
+    }
+
+    /// Our Message-ID, as `prepare` has left it.
+    fn message_id(&self) -> Option<String> {
         let head = self.prepared.head();
-        let Some(message_id) = Header::parse(head)
-            .ok()
-            .and_then(|header| header.first(head, "Message-ID"))
-        else {
+        let header = Header::parse(head).ok()?;
+        header.first(head, "Message-ID")
+    }
+
+    /// Whether this message, with its recipients, stands in the sent items. Without the permission
+    /// to look nobody knows.
+    async fn look_for_sent(&mut self) -> Result<Option<Accepted>, Failure> {
+        let Some(message_id) = self.message_id() else {
             return Ok(None);
         };
-        let filter = format!(
-            "internetMessageId eq '{}'",
-            message_id.trim().replace('\'', "''")
-        );
+        let filter = by_message_id(&message_id);
         loop {
             let path = format!(
-                "/v1.0{}/mailFolders/sentitems/messages?$filter={}&$select=id",
+                "/v1.0{}/mailFolders/sentitems/messages?$filter={}&$select=id,toRecipients,ccRecipients,bccRecipients",
                 self.mailbox,
                 encode(&filter)
             );
-            let answer = self.get(&path).await?;
+            let answer = get(&mut self.session, self.id, &path).await?;
             match answer.status {
                 200 => {
-                    let found = answer
-                        .json()
-                        .and_then(|json| Some(!json.get("value")?.as_array()?.is_empty()))
-                        .unwrap_or(false);
-                    return Ok(found.then(|| self.found("it stands in the sent items")));
+                    let json = answer.json().unwrap_or_default();
+                    let Some(items) = json.get("value").and_then(Value::as_array) else {
+                        return Err(unreadable(&self.session));
+                    };
+                    let ours = items.iter().any(|item| self.has_our_envelope(item));
+                    return Ok(ours.then(|| self.found("it stands in the sent items")));
                 }
                 404 if self.goes_to_configured(&answer) => {}
                 403 | 404 => return Ok(None),
-                _ => {
-                    let (row, code, message) = explained(&answer);
-                    return Err(self.refused(&answer, row, &code, &message));
-                }
+                _ => return Err(auxiliary(&self.session, &answer)),
             }
         }
     }
 
+    /// Whether an item went to all whom this attempt is for: applications send several messages
+    /// under one Message-ID. An item that names nobody cannot be told apart.
+    fn has_our_envelope(&self, item: &Value) -> bool {
+        let mut names_any = false;
+        let mut to: Vec<String> = Vec::new();
+        for field in ["toRecipients", "ccRecipients", "bccRecipients"] {
+            let Some(list) = item.get(field).and_then(Value::as_array) else {
+                continue;
+            };
+            names_any = true;
+            let addresses = list
+                .iter()
+                .filter_map(|entry| entry.get("emailAddress")?.get("address")?.as_str());
+            to.extend(addresses.map(str::to_ascii_lowercase));
+        }
+        let recipients = self.prepared.recipients();
+        !names_any
+            || recipients
+                .iter()
+                .all(|r| to.contains(&r.address.to_ascii_lowercase()))
+    }
+
     /// Whether there is another mailbox to go to: From may be a list or an alias without one of its
-    /// own, and the application by itself may then post as the configured one.
+    /// own, or one that the application may not use; then the configured one decides.
     fn goes_to_configured(&mut self, answer: &Answer) -> bool {
         let configured = users(&self.settings.oauth.mailbox);
-        let other = answer.status == 404
+        let (_, code, _) = explained(answer);
+        // An application may be limited to some mailboxes, and From is not one of them.
+        let elsewhere = answer.status == 404
+            || (answer.status == 403 && code.eq_ignore_ascii_case("ErrorAccessDenied"));
+        let other = elsewhere
             && self.settings.oauth.is_app_only()
             && !self.mailbox.eq_ignore_ascii_case(&configured);
         if other {
             self.mailbox = configured;
         }
         other
-    }
-
-    async fn get(&mut self, path: &str) -> Result<Answer, Failure> {
-        let call = Call {
-            method: "GET",
-            at: At::Path(path),
-            headers: self.headers(None),
-            body: Vec::new(),
-            sends: false,
-            limit: api::LOOK_LIMIT,
-        };
-        self.session.call(&call, wants_token).await
     }
 
     fn headers(&self, content_type: Option<&str>) -> Vec<(&'static str, String)> {
@@ -323,6 +434,11 @@ impl Job<'_> {
         ) {
             failure.status = "5.3.4";
         }
+        if failure.class == Class::Uncertain {
+            // This request sent nothing.
+            failure.class = Class::Transient;
+            failure.stage = Stage::Data;
+        }
         failure
     }
 
@@ -336,6 +452,10 @@ impl Job<'_> {
     ) -> Failure {
         let mut failure = self.refused(answer, row, code, message);
         failure.look_first = answer.status >= 500;
+        if row.class == Class::Uncertain {
+            failure.class = Class::Uncertain;
+            failure.stage = Stage::FinalDot;
+        }
         failure
     }
 
@@ -368,8 +488,13 @@ fn headers(id: MessageId, content_type: Option<&str>) -> Vec<(&'static str, Stri
     headers
 }
 
-async fn delete(session: &mut Session<'_>, id: MessageId, draft: &Draft) -> Result<(), Failure> {
-    let path = format!("/v1.0{}/messages/{}", draft.mailbox, encode(&draft.id));
+async fn delete(
+    session: &mut Session<'_>,
+    id: MessageId,
+    mailbox: &str,
+    draft: &str,
+) -> Result<(), Failure> {
+    let path = format!("/v1.0{mailbox}/messages/{}", encode(draft));
     let call = Call {
         method: "DELETE",
         at: At::Path(&path),
@@ -382,9 +507,7 @@ async fn delete(session: &mut Session<'_>, id: MessageId, draft: &Draft) -> Resu
     if matches!(answer.status, 200 | 204 | 404) {
         return Ok(());
     }
-    let (row, code, message) = explained(&answer);
-    let wait = answer.retry_after(Timestamp::now());
-    Err(session.refusal(&answer, row, &code, &message, wait))
+    Err(auxiliary(session, &answer))
 }
 
 /// The code and the words of an error, and the row of the table about it.

@@ -51,6 +51,17 @@ pub struct Settings {
     pub tls_cache: OnceLock<std::sync::Arc<rustls::ClientConfig>>,
 }
 
+impl Settings {
+    /// Whether the server is this very machine.
+    pub fn is_loopback(&self) -> bool {
+        self.host.eq_ignore_ascii_case("localhost")
+            || self
+                .host
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|ip| ip.is_loopback())
+    }
+}
+
 /// Encryption towards an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encryption {
