@@ -946,7 +946,7 @@ const GRAPH_ANSWERS: &[(u16, &str, &str, Class, &str)] = &[
         "graph-refused",
     ),
     (404, "ErrorSomethingNew", "", PERMANENT, "graph-refused"),
-    (400, "", "", PERMANENT, "graph-refused"),
+    (400, "", "", TRANSIENT, "graph-not-from-graph"),
     (
         507,
         "ErrorSomethingNew",

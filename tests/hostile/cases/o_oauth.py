@@ -1,18 +1,36 @@
 """O: OAuth2 upstreams: XOAUTH2, Microsoft Graph and the Gmail API against faithful fakes. (O03 to O07: o_tables.py)"""
 
-import base64, contextlib, email, email.policy, hashlib, http.client, json, os, pathlib, random, re, signal, stat, subprocess, threading, time, urllib.parse
+import base64, concurrent.futures, contextlib, email, email.policy, hashlib, http.client, json, os, pathlib, random, re, socket, stat, subprocess, threading, time, urllib.parse
 
+import oauth_rig
 import rig as base
 import provider as fake
-from oauth_rig import MAILBOX, Installation, Mailboxes, tenant_text
+from oauth_rig import MAILBOX, tenant_text
 from provider import MB, Provider
-from provider_smtp import GoogleSmtp, MicrosoftSmtp
+from provider_smtp import MicrosoftSmtp
 from rig import TOKEN, Broken, case, check, wait_until
 
 GRAPH = "https://graph.microsoft.com/"
 GMAIL_SEND = "https://www.googleapis.com/auth/gmail.send"
-DELEGATED = [GRAPH + "Mail.Send", GRAPH + "Mail.ReadWrite", "offline_access"]
 BIG = 'max_message_size = "60MiB"'
+
+
+def disguised(secret):
+    """A secret as it is, in an address, and inside something in base64, wherever it begins."""
+    plain = secret.encode()
+    inside = [base64.b64encode(b"\0" * shift + plain)[4 if shift else 0 : -4].decode() for shift in range(3)]
+    return [secret, urllib.parse.quote(secret, safe=""), *inside, *(text.replace("+", "-").replace("/", "_") for text in inside)]
+
+
+class Installation(oauth_rig.Installation):
+    """Also what any command prints holds no secret (V3)."""
+
+    def run(self, *arguments, **more):
+        done = super().run(*arguments, **more)
+        said = (done.stdout + done.stderr).decode("utf-8", "replace")
+        for secret in self.provider.secrets:
+            check(not any(form in said for form in disguised(secret)), f"V3: {secret[:20]} stands in what {arguments} prints")
+        return done
 
 
 def hand_in(place, count=1, client=None, **envelope):
@@ -29,12 +47,15 @@ def hand_in(place, count=1, client=None, **envelope):
 
 
 def arrivals(place, token):
-    return [message for message in place.delivered_now() if token in message.raw]
+    return [message for message in place.delivered_now() if token in message.raw and b"multipart/report" not in message.raw[:4000]]
 
 
 def arrives(place, token, limit=30):
     """Waits until a message is delivered; gives it."""
-    return wait_until(f"{token.decode()} is delivered; the queue: {place.queue()}\n{place.log[-1500:]}", lambda: arrivals(place, token), limit)[0]
+    try:
+        return wait_until("", lambda: arrivals(place, token), limit)[0]
+    except Broken:
+        raise Broken(f"{token.decode()} is not delivered within {limit} s: {place.queue()}\n{place.log[-1500:]}") from None
 
 
 def requests(provider, *kinds):
@@ -63,14 +84,15 @@ def reaches(place, identity, *states, limit=20):
         raise Broken(f"{identity} does not become {states}: {place.queue()}\n{place.log[-2000:]}") from None
 
 
-def each(parts):
-    """Plays all parts of a case (name: function); says which broke."""
+def each(parts, at_once=1):
+    """Plays all parts of a case (name: function), so many at once; says which broke."""
     broken = []
-    for name, part in parts.items():
-        try:
-            part()
-        except Broken as reason:
-            broken.append(f"{reason} ({name})")
+    with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+        for name, part in [(name, pool.submit(part)) for name, part in parts.items()]:
+            try:
+                part.result()
+            except Broken as reason:
+                broken.append(f"{reason} ({name})")
     # One that breaks an invariant first: it is not excused by a slow machine.
     check(not broken, "\n".join(sorted(broken, key=lambda words: not re.match(r"V\d", words))))
 
@@ -82,7 +104,9 @@ def log_out(place):
     """Ends what connections are kept: they are logged in, and would carry mail without a token."""
     if place.smtp:
         for session in place.smtp.alive():
-            session.close()
+            # Below TLS: the session's own thread sees the end and does the rest.
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(session.socket, socket.SHUT_RDWR)
         wait_until("no connection is left", lambda: not place.smtp.alive())
 
 
@@ -415,7 +439,7 @@ class Connect:
 
     def clean(self, text, where="what connect says"):
         for secret in self.place.provider.secrets:
-            check(secret not in text and urllib.parse.quote(secret, safe="") not in text, f"V3: {secret} stands in {where}")
+            check(not any(form in text for form in disguised(secret)), f"V3: {secret[:20]} stands in {where}")
         check(not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", text), f"V6: a control character in {where}: {text!r}")
 
     def arguments_are_clean(self):
@@ -915,7 +939,7 @@ def _(rig):
 
 
 ENVELOPES = {
-    # what: (header fields, RCPT TO, what has to be seen, what X-Original- has to hold)
+    # what: (header fields, RCPT TO, who has to be seen (None: not looked at), what X-Original- has to hold)
     "some hidden, one not meant": (b"To: a@else.example\r\nCc: x@else.example\r\nBcc: b@else.example\r\n", "abc", ["a"], {"Cc": "x@else.example"}),
     "all in the header": (b'To: A <a@else.example>\r\nCc: "B" <b@else.example>\r\n', "ab", ["a", "b"], {}),
     "nobody in the header is meant": (b"To: x@else.example\r\nCc: y@else.example\r\n", "c", [], {"To": "x@else.example", "Cc": "y@else.example"}),
@@ -927,7 +951,7 @@ ENVELOPES = {
     "names with commas": (b'To: =?utf-8?Q?M=C3=BCller=2C_Hans?= <a@else.example>,\r\n "Meier, Eva" <b@else.example>\r\n', "ab", ["a", "b"], {}),
     "names with commas, one not meant": (b'To: =?utf-8?Q?M=C3=BCller=2C_Hans?= <a@else.example>,\r\n "Meier, Eva" <x@else.example>, =?utf-8?B?w5Y=?= <b@else.example>\r\n', "ab", ["a", "b"], {"To": "x@else.example"}),
     "addresses that are none": (b'To: (x@else.example) "y@else.example" <a@else.example> (z@else.example)\r\n', "a", ["a"], {}),
-    "a field twice": (b"To: a@else.example\r\nTo: b@else.example\r\nCc: c@else.example\r\nCc: x@else.example\r\n", "abc", ["a", "b", "c"], {}),
+    "a field twice": (b"To: a@else.example\r\nTo: b@else.example\r\nCc: c@else.example\r\nCc: x@else.example\r\n", "abc", None, {}),
     "an encoded word that hides an address": (b"To: =?utf-8?Q?x=40else=2Eexample=2C?= <a@else.example>\r\n", "a", ["a"], {}),
     "folded and odd": (b"To:\r\n a@else.example\r\n ,,\r\n\tx@else.example,\r\n", "a", ["a"], {"To": "x@else.example"}),
     "a name without an address": (b"To: Hans, a@else.example\r\n", "a", ["a"], {}),
@@ -955,22 +979,25 @@ def envelopes(kind):
         for words, token in letters.items():
             message = arrives(place, token)
             _, to, seen, original = table[words]
-            found = sorted(address.lower() for address in message.recipients)
+            # Two spellings of one mailbox are one recipient.
+            found = sorted({address.lower() for address in message.recipients})
             if found != [f"{who}@else.example" for who in to]:
                 wrong.append(f"{words}: delivered to {found}")
             visible = email.message_from_bytes(message.visible, policy=email.policy.default)
             shown = sorted({address.lower() for address in fake.addresses(message.visible, "To", "Cc") if "@" in address})
-            if shown != [f"{who}@else.example" for who in seen]:
+            seen = list(to) if seen is None else seen
+            if table[words][2] is not None and shown != [f"{who}@else.example" for who in seen]:
                 wrong.append(f"{words}: seen are {shown}")
-            head = b"".join(fake.fields(message.visible)[0]).lower()
+            # The one recipient may read its own address in Received.
+            head = b"".join(fake.fields(message.visible if len(to) > 1 else fake.without(message.visible, "received"))[0]).lower()
             hidden = [who for who in to if who not in seen and f"{who}@else.example".encode() in head]
             if hidden or b"\nbcc:" in head or b"x-original-bcc" in head:
                 wrong.append(f"{words}: {hidden} can be seen: {head}")
             for name, address in original.items():
                 if address not in str(visible.get_all(f"X-Original-{name}")):
                     wrong.append(f"{words}: X-Original-{name} is {visible.get_all(f'X-Original-{name}')}")
-            if not original and any(key.lower().startswith("x-original-to") and not set(seen) < set(to) and words.startswith("all") for key in visible.keys()):
-                wrong.append(f"{words}: X-Original-To for nothing")
+            if words == "all in the header" and (visible["X-Original-To"] or visible["X-Original-Cc"]):
+                wrong.append(f"{words}: X-Original- for nothing")
             if words == "names with commas":
                 names = [address.display_name for address in visible["To"].addresses]
                 if names != ["Müller, Hans", "Meier, Eva"]:
@@ -984,3 +1011,482 @@ def envelopes(kind):
 @case("O18", "envelope = recipients on Graph and Gmail", start=False)
 def _(rig):
     each({kind: lambda kind=kind: envelopes(kind) for kind in ("graph", "gmail")})
+
+
+# --------------------------------------------------------------------------- lost answers
+
+
+def once(place, token, words):
+    """A message has left and the queue is empty: it arrived once."""
+    arrives(place, token)
+    wait_until(f"{words}: it is settled: {place.queue()}\n{place.log[-1500:]}", lambda: not place.queue())
+    check(len(arrivals(place, token)) == 1, f"{words}: arrived {len(arrivals(place, token))} times")
+
+
+def lost(place, words, knob, kind, answer, sends, content=None, looked=True):
+    """One message, one answer to a request of this kind is lost; `sends`: so many such requests in all."""
+    provider = place.provider
+    before, looks = len(requests(provider, kind)), len(requests(provider, "sent-items", "get"))
+    getattr(provider, knob)[kind] = [answer]
+    content = content or place.message()
+    token = TOKEN.search(content)[0]
+    identity = place.client().message(content)
+    if looked:
+        reaches(place, identity, "uncertain")
+    once(place, token, words)
+    asked = len(requests(provider, kind)) - before
+    check(asked == sends, f"{words}: {asked} requests {kind}, wanted {sends}")
+    check(not looked or len(requests(provider, "sent-items", "get")) > looks, f"{words}: nobody looked")
+    check("event=bounced" not in place.log, f"{words}: {place.log[-1500:]}")
+    check(not provider.drafts, f"{words}: {len(provider.drafts)} drafts left over")
+    check(not list((place.data / "drafts").glob("*")) if (place.data / "drafts").exists() else True, f"{words}: a record of a draft is left over")
+
+
+def large_letter(place):
+    """Two uploads and two small attachments."""
+    return letter(place, [3_950_000, 50_000])[0]
+
+
+def small_lost():
+    with Installation("graph") as place:
+        lost(place, "stored, no answer", "drop", "sendMail", "after-store", 1)
+        lost(place, "not stored, no answer", "drop", "sendMail", "before-store", 2)
+        lost(place, "stored, 504", "answer_after_store", "sendMail", (504, {}, b""), 1)
+        lost(place, "not stored, 504", "fail", "sendMail", fake.graph_error(504, "UnknownError", ""), 2)
+        lost(place, "202 with Retry-After", "answer_after_store", "sendMail", (202, {"Retry-After": "30"}, b""), 1, looked=False)
+        lost(place, "202 with HTML", "answer_after_store", "sendMail", (202, {"Content-Type": "text/html"}, "<html>Sign in</html>"), 1, looked=False)
+        lost(place, "202 with an error", "answer_after_store", "sendMail", (202, {}, {"error": {"code": "ErrorInternalServerError"}}), 1, looked=False)
+
+
+def large_lost():
+    with Installation("graph", server=BIG) as place:
+        lost(place, "send, stored, no answer", "drop", "send", "after-store", 1, large_letter(place))
+        lost(place, "send, not stored, no answer", "drop", "send", "before-store", 2, large_letter(place))
+        lost(place, "send, stored, 504", "answer_after_store", "send", (504, {}, b""), 1, large_letter(place))
+        lost(place, "send, 202 with Retry-After", "answer_after_store", "send", (202, {"Retry-After": "30"}, b""), 1, large_letter(place), looked=False)
+    with Installation("graph", server=BIG) as place:
+        # What is not the send itself cannot have sent.
+        for kind, *hows in (("put", "before-store", "after-store"), ("attachment", "after-store"), ("session", "after-store")):
+            for how in hows:
+                place.provider.drop[kind] = [how]
+                content = large_letter(place)
+                place.client().message(content)
+                once(place, TOKEN.search(content)[0], f"{kind}, {how}")
+                check("event=bounced" not in place.log and "multipart/report" not in str(place.provider.sent[-1].raw[:4000]), f"{kind}, {how}: bounced")
+                check(not place.provider.drafts, f"{kind}, {how}: {len(place.provider.drafts)} drafts left over")
+                message = arrivals(place, TOKEN.search(content)[0])[0]
+                check(len(message.attachments) == 3, f"{kind}, {how}: {message.attachments}")
+
+
+def killed():
+    """kill -9 somewhere in an upload."""
+    with Installation("graph", server=BIG) as place:
+        provider = place.provider
+        for kind, pause in (("attachment", 0), ("put", 0.1), ("put", 0.3), ("session", 0.05), ("send", 0)):
+            provider.delay = {"put": 0.2, "attachment": 0.2, "session": 0.2, "send": 0.2}
+            content, before = large_letter(place), len(requests(provider, kind))
+            place.client().message(content)
+            wait_until(f"{kind} comes", lambda: len(requests(provider, kind)) > before)
+            time.sleep(pause)
+            place.kill()
+            place.start()
+            provider.delay = {}
+            once(place, TOKEN.search(content)[0], f"killed at {kind} + {pause} s")
+            check(len(arrivals(place, TOKEN.search(content)[0])[0].attachments) == 3, f"{kind}: not whole")
+            time.sleep(0.3)
+            check(not provider.drafts, f"killed at {kind} + {pause} s: {len(provider.drafts)} drafts left over")
+
+
+def by_policy():
+    """Without Mail.ReadWrite nobody can look."""
+    provider = Provider("microsoft")
+    provider.permissions = {"Mail.Send"}
+    with Installation("graph", provider=provider) as place:
+        provider.drop["sendMail"] = ["after-store"]
+        (identity, token), = hand_in(place)
+        place.may_repeat.add(token)
+        reaches(place, identity, "uncertain")
+        wait_until("it is tried again", lambda: len(arrivals(place, token)) == 2)
+        wait_until("it is settled", lambda: not place.queue())
+        hand_in(place)
+        place.sent(3)
+    for permissions in ({"Mail.Send"}, {"Mail.Send", "Mail.ReadWrite"}):
+        provider = Provider("microsoft")
+        provider.permissions = permissions
+        with Installation("graph", provider=provider, retry='uncertain = "hold"') as place:
+            provider.drop["sendMail"] = ["after-store"]
+            (identity, token), = hand_in(place)
+            wait_until("it is stored", lambda: arrivals(place, token))
+            if permissions == {"Mail.Send"}:
+                reaches(place, identity, "held", "uncertain")
+                time.sleep(3)
+                check(waiting(place, identity), f"held, but it left: {place.log[-1500:]}")
+            check(len(arrivals(place, token)) == 1, f"hold: arrived {len(arrivals(place, token))} times")
+            # kill -9 between storing and answer: nobody knows either.
+            provider.delay["sendMail"] = 0.3
+            (second, other), = hand_in(place)
+            wait_until("it is asked", lambda: provider.in_flight[MAILBOX])
+            place.kill()
+            provider.delay = {}
+            place.start()
+            arrives(place, other)
+            time.sleep(2.5)
+            check(len(arrivals(place, other)) == 1, f"hold, killed: arrived {len(arrivals(place, other))} times\n{place.log[-1500:]}")
+            if permissions == {"Mail.Send"}:
+                check(waiting(place, second)["state"] in ("held", "uncertain"), f"{place.queue()}")
+                place.may_repeat |= {token, other}
+                place.run("queue", "retry", identity, second)
+                wait_until("retried by a person, both leave", lambda: not place.queue())
+
+
+@case("O19", "lost answers on Graph", start=False)
+def _(rig):
+    each({part.__name__: part for part in (small_lost, large_lost, killed, by_policy)}, at_once=2)
+
+
+# --------------------------------------------------------------------------- beyond one request
+
+def whole_kinds(size):
+    """Messages of so many octets that may not be taken apart: {what: content after the first header fields}."""
+    bulk = lines64(random.randbytes(size * 73 // 100))
+    signed = b'Content-Type: multipart/signed; protocol="application/pgp-signature"; micalg=pgp-sha256; boundary="mix"\r\n\r\n'
+    signed += attachment(bulk[:0] + base64.b64decode(bulk), b"filename=a.bin") + b"--mix\r\nContent-Type: application/pgp-signature; name=signature.asc\r\n\r\n-----BEGIN PGP SIGNATURE-----\r\n\r\niQ==\r\n-----END PGP SIGNATURE-----\r\n--mix--\r\n"
+    calendar = b'Content-Type: multipart/mixed; boundary="mix"\r\n\r\n--mix\r\nContent-Type: text/calendar; method=REQUEST; charset=utf-8\r\n\r\nBEGIN:VCALENDAR\r\nEND:VCALENDAR\r\n'
+    calendar += attachment(base64.b64decode(bulk), b"filename=a.bin") + b"--mix--\r\n"
+    encrypted = b'Content-Type: application/pkcs7-mime; smime-type=enveloped-data; name=smime.p7m\r\nContent-Disposition: attachment; filename=smime.p7m\r\nContent-Transfer-Encoding: base64\r\n\r\n' + bulk
+    return {"signed": signed, "calendar": calendar, "encrypted": encrypted}
+
+
+def offered(place):
+    """The SIZE that EHLO shows now."""
+    client = place.client(ehlo=False)
+    found = re.search(r"SIZE (\d+)", client.expect("EHLO client.example", "250"))
+    client.close()
+    return int(found[1])
+
+
+def refused(place, identity, words):
+    """A message has failed with 5.3.4, and a bounce says so; gives its text."""
+    found = reaches(place, identity, "failed")
+    check("octets" in found["reason"], f"{words}: {found}")
+    check(all("dsn=5.3.4" in line for line in place.wait_log(f"id={identity} ", "event=bounced")), f"{words}: {place.log[-1500:]}")
+    bounce = wait_until(f"{words}: a bounce comes", lambda: [m for m in place.delivered_now() if b"multipart/report" in m.raw[:4000] and identity.encode() in m.raw])[0]
+    check(b"Status: 5.3.4" in bounce.raw and recipients(bounce) == [MAILBOX], f"{words}: {bounce.raw[:3000]}")
+    parsed = email.message_from_bytes(bounce.raw, policy=email.policy.default)
+    return next(part for part in parsed.walk() if part.get_content_type() == "text/plain").get_content()
+
+
+@case("O20", "beyond one request: what may not be taken apart, and without Mail.ReadWrite", start=False)
+def _(rig):
+    def whole():
+        with Installation("graph", server=BIG) as place:
+            client = place.client()
+            for size in (200_000, 3_600_000):
+                for words, rest in whole_kinds(size).items():
+                    token = place.token().encode()
+                    head = b"From: app@source.example\r\nTo: b@else.example\r\nMIME-Version: 1.0\r\nSubject: " + token + b"\r\n"
+                    identity = client.message(head + rest)
+                    if size < 1_000_000:
+                        message = arrives(place, token)
+                        check(message.raw.split(b"\r\n\r\n", 1)[1].rstrip() == rest.split(b"\r\n\r\n", 1)[1].rstrip(), f"{words}: its body was changed")
+                        continue
+                    reason = refused(place, identity, words)
+                    check(re.search(r"signed|encrypted|calendar|apart|split", reason, re.I), f"{words}: the reason is {reason}")
+            check(not requests(place.provider, "draft", "session"), "a draft was made of what may not be taken apart")
+
+    def without_permission():
+        provider = Provider("microsoft")
+        provider.permissions = {"Mail.Send"}
+        with Installation("graph", provider=provider, server=BIG) as place:
+            check(offered(place) == 60 * MB, f"SIZE {offered(place)} at first")
+            content, wanted, token = letter(place, [2_900_000])
+            identity = place.client().message(content, to=("a@else.example", "b@else.example", "c@else.example"))
+            reason = refused(place, identity, "no Mail.ReadWrite")
+            check("Mail.ReadWrite" in reason, f"the permission is not named: {reason}")
+            hand_in(place)
+            small = letter(place, [1_000_000])
+            place.client().message(small[0])
+            arrives(place, small[2])
+            check(not place.log.count("event=suspended"), "the route was suspended")
+            size = offered(place)
+            check(2_400_000 < size < 3_000_000, f"SIZE {size} afterwards")
+            client = place.client()
+            client.expect(f"MAIL FROM:<app@source.example> SIZE={len(content)}", "552 5.3.4")
+            # The permission is given: what has failed leaves when a person says so, and large mail is taken again.
+            provider.permissions = {"Mail.Send", "Mail.ReadWrite"}
+            place.run("queue", "retry", identity)
+            same_letter(arrives(place, token), wanted, "retried")
+            wait_until(f"SIZE is {offered(place)}, though the route takes large mail", lambda: offered(place) == 60 * MB, 5)
+
+    each({part.__name__: part for part in (whole, without_permission)})
+
+
+# --------------------------------------------------------------------------- the command line
+
+
+TENANT_O21 = """# a comment that stays
+name = "ACME"   # and this
+email = "office@contoso.onmicrosoft.com"
+language = "de"
+
+[sender]
+reply_to = "reply@acme.example"
+
+[upstream]
+host = "127.0.0.1"
+port = 25
+encryption = "none"
+
+[[user]]
+login = "pos1@acme"
+password = "pass-pos1"
+senders = ["*@source.example"]
+
+[notices]
+to = ["edv@acme.example"]
+"""
+
+
+@case("O21", "tenant reset, tenant add with tokens, oauth status and forget", start=False)
+def _(rig):
+    import tomllib
+
+    def added():
+        for email, provider, host in (
+            ("x@gmail.com", "google", "smtp.gmail.com"),
+            ("x@contoso.onmicrosoft.com", "microsoft", "smtp.office365.com"),
+            ("x@outlook.com", "microsoft", "smtp-mail.outlook.com"),
+        ):
+            with base_rig(TENANT_O21) as place:
+                file = place.directory / "tenants/acme.toml"
+                before = file.read_text()
+                place.run("tenant", "add", "acme", "--email", email, code=73)
+                check(file.read_text() == before, f"{email}: a tenant with an upstream was changed")
+                place.run("tenant", "reset", "acme")
+                reset = file.read_text()
+                check("upstream" not in tomllib.loads(reset), f"{email}: after reset: {reset}")
+                place.run("tenant", "add", "acme", "--email", email)
+                text = file.read_text()
+                found = tomllib.loads(text)
+                for line in TENANT_O21.split("[upstream]")[0].splitlines():
+                    check(line in text, f"{email}: {line!r} is gone: {text}")
+                rest = tomllib.loads(TENANT_O21)
+                check({k: v for k, v in found.items() if k != "upstream"} == {k: v for k, v in rest.items() if k != "upstream"}, f"{email}: the rest has changed: {text}")
+                upstream = found["upstream"]
+                check(upstream["oauth"]["provider"] == provider and upstream["oauth"]["grant"] == "authorization-code", f"{email}: {text}")
+                check(upstream["host"] == host and upstream["authentication"] == "xoauth2" and "password" not in upstream, f"{email}: {text}")
+                check(upstream["username"] == email and upstream["encryption"] in ("starttls", "tls"), f"{email}: {text}")
+                done = place.run("check")
+                words = (done.stdout + done.stderr).decode()
+                check(re.search(r"warning.*client_id|client_id.*warning", words), f"{email}: no warning about client_id: {words}")
+                check(not re.search(r"\berror\b", words), f"{email}: {words}")
+                place.run("tenant", "add", "acme", "--email", email, code=73)
+                check(file.read_text() == text, f"{email}: a second add has changed it")
+                # Nobody has consented.
+                said = place.run("oauth", "status").stdout.decode()
+                check("acme" in said and "not connected" in said and "oauth connect" in said, f"{email}: {said}")
+                check(not standing(place)["connected"], f"{email}: {standing(place)}")
+                # With the ids at once, nothing is left to warn of.
+                place.run("tenant", "reset", "acme")
+                more = ("--directory-id", "11111111-2222-3333-4444-555555555555") if provider == "microsoft" else ()
+                place.run("tenant", "add", "acme", "--email", email, "--client-id", "4711", *more)
+                check(b"client_id" not in place.run("check").stderr, f"{email}: client_id is set and warned of")
+                check(tomllib.loads(file.read_text())["upstream"]["oauth"]["client_id"] == "4711", file.read_text())
+                # With a password, if somebody wants that; and a new tenant.
+                place.run("tenant", "add", "neu", "--email", email)
+                fresh = tomllib.loads((place.directory / "tenants/neu.toml").read_text())
+                check(fresh["upstream"]["oauth"]["provider"] == provider and fresh["email"] == email, f"{email}: {fresh}")
+                place.run("tenant", "add", "pw", "--email", email, "--password")
+                fresh = tomllib.loads((place.directory / "tenants/pw.toml").read_text())
+                check("oauth" not in fresh["upstream"] and "password" in fresh["upstream"], f"{email}: {fresh}")
+                place.run("check")
+
+    def forgotten():
+        with Installation("graph", grant="authorization-code") as place:
+            found = standing(place)
+            check(not found["connected"] and found["grant"] == "authorization-code", f"{found}")
+            place.run("oauth", "forget", "acme", code=65)
+            good_consent(place, "consent")
+            hand_in(place)
+            place.sent(1)
+            token = place.data / "oauth/acme.token"
+            check(b"oauth/acme" in place.run("vault", "list").stdout, "the consent does not stand in the vault")
+            place.wait_log("event=reloaded", "concerned=1")
+            place.run("oauth", "forget", "acme")
+            nothing = standing(place)
+            check(not nothing["connected"] and not nothing["account"], f"{nothing}")
+            check(not token.exists() and b"oauth/acme" not in place.run("vault", "list").stdout, "forgotten, but it is there")
+            place.wait_log("event=reloaded", "concerned=1", count=2)
+            (identity, second), = hand_in(place)
+            found = reaches(place, identity, "suspended")
+            check("oauth connect" in found["reason"] or "consent" in found["reason"], f"{found}")
+            check(len(place.delivered_now()) == 1, "sent without a consent")
+            good_consent(place, "once more")
+            arrives(place, second)
+            place.run("oauth", "status", "nobody", code=None)
+            check(place.run("oauth", "forget", "nobody", code=None).returncode in (64, 65, 78), "forget of nobody")
+
+    each({part.__name__: part for part in (added, forgotten)})
+
+
+@contextlib.contextmanager
+def base_rig(tenant_text):
+    """An installation that is not started."""
+    place = base.Rig(tenant_text=tenant_text, start=False)
+    try:
+        yield place
+    finally:
+        place.close()
+
+
+# --------------------------------------------------------------------------- rotation
+
+
+@case("O22", "a rotated refresh token", start=False)
+def _(rig):
+    def asked(place, number):
+        """Which of all refresh tokens a request came with, by age."""
+        return list(place.provider.refresh).index(place.provider.token_requests[number]["refresh_token"])
+
+    def restarts():
+        for kind in ("graph", "microsoft-smtp"):
+            with Installation(kind, grant="refresh-token") as place:
+                place.provider.strict = True
+                for number, again in enumerate((None, place.kill, place.stop, place.kill)):
+                    if again:
+                        again()
+                        log_out(place)
+                        place.start()
+                    (_, token), = hand_in(place)
+                    arrives(place, token)
+                    place.may_repeat.add(token)  # its answer is lost in the kill
+                    check(asked(place, number) == number, f"{kind}: start {number} came with token {asked(place, number)}")
+                    file, = (place.data / "oauth").glob("*.token")
+                    check(file.name == "acme.token", file.name)
+                    for path, mode in ((file, 0o600), (file.parent, 0o700)):
+                        check(stat.S_IMODE(path.stat().st_mode) == mode, f"{path} has mode {path.stat().st_mode:o}")
+                    octets = file.read_bytes()
+                    for secret in place.provider.secrets:
+                        for form in (secret.encode(), secret[8:40].encode(), base64.b64encode(secret.encode())[:40], secret.encode().hex().encode()[:40]):
+                            check(form not in octets, f"V3: {secret[:20]} stands in {file.name}")
+                    # Whatever is written into the data directory: owner only.
+                    loose = [str(path) for path in (place.data / "oauth").rglob("*") if path.is_file() and stat.S_IMODE(path.stat().st_mode) & 0o077]
+                    check(not loose, f"others may read {loose}")
+
+    def test_beside():
+        for kind in ("graph", "microsoft-smtp"):
+            with Installation(kind, grant="refresh-token") as place:
+                provider = place.provider
+                provider.strict = True
+                hand_in(place)
+                place.sent(1)
+                sent = 1
+                for number in range(3):
+                    place.run("test", "acme", "--to", "b@else.example")
+                    provider.expire_access(), log_out(place)
+                    hand_in(place)
+                    sent += 2
+                    place.sent(sent)
+                # Both at once.
+                for number in range(5):
+                    provider.expire_access(), log_out(place)
+                    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                        beside = pool.submit(hand_in, place)
+                        time.sleep(random.random() * 0.03)
+                        done = place.run("test", "acme", "--to", "b@else.example", code=None)
+                        beside.result()
+                    check(done.returncode == 0, f"{kind}: test failed beside a server: {done.stdout.decode()[-1500:]}")
+                    sent += 2
+                    place.sent(sent)
+                dead = [form for form in provider.token_requests if form["refresh_token"] == provider.token_requests[0]["refresh_token"]]
+                check(len(dead) == 1, f"{kind}: the first token was used {len(dead)} times")
+                used = [form["refresh_token"] for form in provider.token_requests]
+                check(len(set(used)) == len(used), f"{kind}: a token was used twice though it rotates")
+                check("event=route-suspended" not in place.log and "event=deferred" not in place.log, f"{kind}: {place.log[-2000:]}")
+                # Nothing but a test may touch it: what only looks asks for nothing.
+                before = place.token_count()
+                place.run("oauth", "status"), place.run("check"), place.run("preview", "acme", input=place.message())
+                check(place.token_count() == before, f"{kind}: looking has asked for a token")
+
+    def consented():
+        with Installation("graph", grant="authorization-code") as place:
+            place.provider.strict = True
+            good_consent(place, "consent")
+            for number in range(3):
+                (_, token), = hand_in(place)
+                arrives(place, token)
+                restart(place)
+            (_, token), = hand_in(place)
+            arrives(place, token)
+            check("event=deferred" not in place.log, place.log[-1500:])
+
+    each({part.__name__: part for part in (restarts, test_beside, consented)})
+
+
+# --------------------------------------------------------------------------- the rest
+
+
+@case("O23", "metrics, DKIM, the mailbox of From", start=False)
+def _(rig):
+    def metrics():
+        for kind in ("graph", "gmail", "microsoft-smtp", "google-smtp"):
+            with Installation(kind) as place:
+                place.provider.expires_in = 1234
+                hand_in(place)
+                place.sent(1)
+                name = 'postbote_oauth_token_expiry_seconds{tenant="acme"}'
+                text = place.admin("/metrics")[1]
+                left, = re.findall(rf"(?m)^{re.escape(name)} (\S+)$", text)
+                check(1150 < float(left) <= 1234, f"{kind}: {name} is {left}")
+                check("# TYPE postbote_oauth_token_expiry_seconds gauge" in text, f"{kind}: its type is not said")
+                time.sleep(1.1)
+                check(float(left) - 3 < place.metric(name) + 1.1 <= float(left) + 0.2, f"{kind}: {left}, then {place.metric(name)}")
+
+    def dkim():
+        key = subprocess.run("openssl genpkey -algorithm ed25519".split(), check=True, capture_output=True).stdout
+        for kind in ("graph", "gmail", "microsoft-smtp", "google-smtp"):
+            for when, signed in (("auto", False), ("always", True)):
+                section = f'[[dkim]]\ndomain = "acme.example"\nselector = "pb1"\nkey = {{ file = "dkim.pem" }}\nwhen = "{when}"'
+                with Installation(kind, after=section, start=False) as place:
+                    place.write("tenants/dkim.pem", key), place.write("dkim.pem", key)
+                    place.start()
+                    hand_in(place)
+                    message = place.sent(1)[0]
+                    check((b"\nDKIM-Signature:" in b"\n" + message.raw) == signed, f"{kind}, {when}: {message.raw[:600]}")
+                    done = place.run("preview", "acme", "--explain", input=place.message())
+                    check((b"\nDKIM-Signature:" in b"\n" + done.stdout) == signed, f"{kind}, {when}: preview shows {done.stdout[:600]}")
+                    words = done.stderr.decode()
+                    check(signed or re.search(r"DKIM: .*(does not|do not) sign.*provider", words), f"{kind}, {when}: {words}")
+
+    def mailbox_of_from():
+        def sender(address):
+            return f'[sender]\naddress = "{address}"'
+
+        def over(address, exists, **more):
+            provider = Provider("microsoft")
+            if exists:
+                provider.mailboxes.add(address)
+            else:
+                provider.send_as[MAILBOX].add(address)
+            with Installation("graph", provider=provider, after=sender(address), server=BIG, **more) as place:
+                (_, token), = hand_in(place)
+                big = large_letter(place)
+                place.client().message(big)
+                for each_token in (token, TOKEN.search(big)[0]):
+                    message = arrives(place, each_token, 15)
+                    check(message.mailbox == (address if exists else MAILBOX), f"{address}: sent by {message.mailbox}")
+                    check(fake.addresses(message.raw, "From") == [address], f"{address}: From is {fake.addresses(message.raw, 'From')}")
+                check("event=deferred" not in place.log and "event=bounced" not in place.log, f"{address}: {place.log[-1500:]}")
+                return place.provider
+
+        provider = over("rechnung@acme.example", True)
+        check({r.path for r in requests(provider, "sendMail")} <= {"/v1.0/users/rechnung@acme.example/sendMail", "/v1.0/users/rechnung%40acme.example/sendMail"}, f"{requests(provider, 'sendMail')}")
+        over("liste@acme.example", False)
+        # A person's token sends as that person, whatever From says.
+        provider = Provider("microsoft")
+        provider.send_as[MAILBOX].add("rechnung@acme.example")
+        with Installation("graph", grant="refresh-token", provider=provider, after=sender("rechnung@acme.example")) as place:
+            hand_in(place)
+            check(place.sent(1)[0].mailbox == MAILBOX, f"sent by {place.sent(1)[0].mailbox}")
+
+    each({part.__name__: part for part in (metrics, dkim, mailbox_of_from)})
