@@ -6,7 +6,7 @@ import base64, concurrent.futures, datetime, hashlib, http.client, json, os, pat
 
 import rig
 from rig import BINARY, TOKEN, check, wait_until
-from oauth_rig import MAILBOX, Installation
+from oauth_rig import MAILBOX, Installation, Mailboxes
 from provider import MB, Provider, aadsts, close_after_body, endless_chunked, error_200, gmail_error, google_error, graph_error, gzip_bomb, hang, megabyte, redirect_loop, slow_octets, throttle
 from provider_smtp import MicrosoftSmtp
 
@@ -525,11 +525,10 @@ def _(_):
         wait_until("every message arrives", lambda: all(len(place.delivered(name)) == 4 for name in LIFETIMES))
         asked = {name: place.asked(name) for name in LIFETIMES if name != "two"}
         check(set(asked.values()) == {1}, f"tokens asked for: {asked}")
-        time.sleep(max(0, 2.2 - 0.5))
+        time.sleep(2)
         place.hand_in("two")
         wait_until("it arrives", lambda: len(place.delivered("two")) == 5)
         check(2 <= place.asked("two") <= 4, f"2 s: {place.asked('two')} token requests")
-        check("two" not in place.log or "token-not-renewed" not in place.log, "a renewal failed")
 
 
 @case("I12", "a token with CR LF, blanks, octets beyond ASCII, or of 100 KiB")
@@ -817,7 +816,9 @@ def _(_):
     error = {"error": {"code": "ErrorInternalServerError", "message": "Sorry."}}
     odd = {"error": (200, {}, error), "empty": (200, {}, b""), "page": page, "no-content": (204, {}, b""), "created": (201, {}, {"id": "x"})}
     passes(odd, at=("sendMail",))
-    passes({"error": (200, {}, error), "list": (200, {}, "[]"), "empty": (200, {}, b"")}, "gmail", at=("gmail",))
+    passes({"error": (200, {}, error)}, "gmail", at=("gmail",))
+    # Gmail says yes with 200: without a word of what, it may have been one.
+    passes({"list": (200, {}, "[]"), "empty": (200, {}, b""), "page": page}, "gmail", at=("gmail",), states=("queued", "deferred", "uncertain"))
     fine = {"html": (202, {"Content-Type": "text/html"}, "<h1>Accepted</h1>"), "error": (202, {}, error), "plain": (202, {}, b"ok"), "torn": (202, {"Content-Length": "100"}, b"x")}
     with no_canary(Many("graph", fine, at=("sendMail",))) as place:
         place.faults.update({name: stored(answer) for name, answer in fine.items() if name != "torn"})
@@ -877,7 +878,7 @@ def _(_):
 def _(_):
     rows = {
         "base64": graph_error(400, "ErrorMimeContentInvalidBase64String", "Invalid base64 string for MIME content."), "recipients": graph_error(400, "ErrorInvalidRecipients", "At least one recipient is not valid."),
-        "other": graph_error(400, "ErrorInvalidRecipientSomething", "x"), "unknown": graph_error(400, "ErrorNobodyHasHeardOf", "x"), "plain": (400, {}, b"Bad Request"),
+        "other": graph_error(400, "ErrorInvalidRecipientSomething", "x"), "unknown": graph_error(400, "ErrorNobodyHasHeardOf", "x"),
     }  # fmt: skip
     for kind, at, more in (("graph", "sendMail", {}), ("gmail", "gmail", {"recipients": gmail_error(400, "invalidArgument", "Invalid To header"), "unknown": gmail_error(400, "neverHeardOf", "x")})):
         rows = more or rows
@@ -894,6 +895,8 @@ def _(_):
             # What was refused can be tried again when it is mended.
             retry(place, ids)
             wait_until("all leave", lambda: not place.by_id(*ids.values()), 10)
+            bounces = [m.mailbox for m in place.provider.sent if b"multipart/report" in m.raw]
+            check(len(bounces) == len(rows), f"{kind}: {len(bounces)} bounces for {len(rows)} messages")
 
 
 @case("I20", "403 ErrorSendAsDenied, ErrorAccessDenied")
@@ -932,8 +935,10 @@ def _(_):
         "huge": ("999999999", hour - 60, hour), "beyond": ("9" * 40, hour - 60, hour), "hour": ("7200", hour - 60, hour), "seconds": ("90", 80, 90), "past": ("Thu, 01 Jan 1970 00:00:00 GMT", 1, 60),
         "negative": ("-5", 1, hour), "word": ("soon", 1, hour), "fraction": ("1.5", 1, hour), "future": ("Thu, 31 Dec 2099 23:59:59 GMT", hour - 60, hour), "none": (None, 1, hour), "empty": ("", 1, hour), "blank": (" 90 ", 80, 90),
     }  # fmt: skip
-    for kind, at in (("graph", "sendMail"), ("gmail", "gmail")):
+    told = ("huge", "beyond", "hour", "seconds", "future", "blank")
+    for kind, at, waits in (("graph", "sendMail", waits), ("gmail", "gmail", waits), ("google-smtp", "token", {name: waits[name] for name in told})):
         with no_canary(Many(kind, waits, at=(at,))) as place:
+            count = place.asked if at == "token" else place.sends
             place.faults.update({name: throttle(429, value) for name, (value, _, _) in waits.items()})
             ids = {name: place.hand_in(name) for name in waits}
             for name, message in settle(place, ids, "deferred").items():
@@ -944,7 +949,7 @@ def _(_):
             # The next one waits as well: it is the mailbox that is throttled.
             again = {name: place.hand_in(name) for name in waits}
             time.sleep(1.5)
-            sends = {name: place.sends(name) for name in waits if name != "past"}
+            sends = {name: count(name) for name in waits if name != "past"}
             check(set(sends.values()) == {1}, f"{kind}: {sends}")
             place.faults.clear()
             retry(place, {**{name + "1": i for name, i in ids.items()}, **{name + "2": i for name, i in again.items()}})
@@ -1054,20 +1059,14 @@ def _(_):
                         check(not providers["self-signed"].requests, f"{key} in {section} makes it go over an unverified connection: {said}")
                         check(done.returncode == 78 or "trust-always" in key, f"{key} in {section} is taken: {said}")
                 place.tenant("self-signed", text)
-                place.upstreams += [Held(provider) for provider in (*providers.values(), plain)]
+                place.upstreams += [Other(provider) for provider in (*providers.values(), plain)]
 
 
-class Held:
+class Other(Mailboxes):
     """Another provider of a case, as an upstream of the rig."""
 
-    def __init__(self, provider):
-        from oauth_rig import Mailboxes
-
-        self.inner = Mailboxes(provider)
-        self.received, self.tokens = self.inner.received, self.inner.tokens
-
     def close(self):
-        self.inner.provider.close()
+        self.provider.close()
 
 
 @case("I24", "an error that has our secret, token or assertion in it")
@@ -1146,8 +1145,8 @@ def _(_):
 @case("I25", "HTTPS_PROXY and its like in the environment")
 def _(_):
     with Trap() as trap:
-        names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FTP_PROXY", "SOCKS_PROXY", "REQUEST_METHOD")
-        evil = {form: f"http://127.0.0.1:{trap.port}" for name in names[:5] for form in (name, name.lower())} | {"NO_PROXY": "", "no_proxy": ""}
+        names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FTP_PROXY", "SOCKS_PROXY")
+        evil = {form: f"http://127.0.0.1:{trap.port}" for name in names for form in (name, name.lower())} | {"NO_PROXY": "", "no_proxy": ""}
         for kind in ("graph", "gmail", "microsoft-smtp", "google-smtp"):
             with no_canary(Installation(kind, "refresh-token", environment=evil)) as place:
                 send(place)

@@ -103,6 +103,8 @@ def each(parts, at_once=1):
 def log_out(place):
     """Ends what connections are kept: they are logged in, and would carry mail without a token."""
     if place.smtp:
+        if place.process.poll() is None:
+            wait_until("no answer is under way", lambda: not place.queue())
         for session in place.smtp.alive():
             # Below TLS: the session's own thread sees the end and does the rest.
             with contextlib.suppress(OSError):
@@ -605,8 +607,8 @@ def consents(kind):
             person.ends(1)
         provider.signs_in_as = None
         check(standing(place)["account"] == MAILBOX, f"{standing(place)}")
-        place.kill()
-        place.start()
+        wait_until("all is settled", lambda: not place.queue())
+        restart(place)
         hand_in(place)
         place.sent(3)
 
@@ -1415,6 +1417,7 @@ def _(rig):
             for number in range(3):
                 (_, token), = hand_in(place)
                 arrives(place, token)
+                place.may_repeat.add(token)
                 restart(place)
             (_, token), = hand_in(place)
             arrives(place, token)
