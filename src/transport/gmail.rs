@@ -204,12 +204,16 @@ impl Job<'_> {
                 relay: self.session.relay(),
                 reply: format!("{} sent", answer.status),
             }),
-            None if matches!(answer.status, 200 | 201) && json.is_none() => Err(Failure::of_cause(
-                Cause::RequestNoAnswer,
-                Stage::FinalDot,
-                &self.session.relay(),
-                "the message was transferred, the answer cannot be read",
-            )),
+            None if matches!(answer.status, 200 | 201)
+                && json.as_ref().is_none_or(|json| json.get("error").is_none()) =>
+            {
+                Err(Failure::of_cause(
+                    Cause::RequestNoAnswer,
+                    Stage::FinalDot,
+                    &self.session.relay(),
+                    "the message was transferred, the answer cannot be read",
+                ))
+            }
             None => Err(self.refused(answer)),
         }
     }
