@@ -345,6 +345,17 @@ impl Server {
         }
     }
 
+    /// Lets mail that waited for a secret go, by the settings in force.
+    fn apply(&self, changed: &SecretsChanged) {
+        if changed.everybody || !changed.tenants.is_empty() {
+            self.scheduler.reconfigure(
+                delivery_now(&self.config),
+                &|tenant| changed.everybody || changed.tenants.contains(tenant),
+                changed.everybody,
+            );
+        }
+    }
+
     /// What has changed in the vault since it was last looked at, and whom that concerns.
     fn look_at_secrets(&mut self, secrets: &Secrets) -> SecretsChanged {
         let mut changed = SecretsChanged::default();
@@ -428,13 +439,6 @@ impl Server {
     async fn reload(&mut self, all: bool, secrets: &Secrets) {
         // Secrets hold whatever is wrong with the files.
         let secrets_changed = self.look_at_secrets(secrets);
-        if secrets_changed.everybody || !secrets_changed.tenants.is_empty() {
-            self.scheduler.reconfigure(
-                delivery_now(&self.config),
-                &|tenant| secrets_changed.everybody || secrets_changed.tenants.contains(tenant),
-                secrets_changed.everybody,
-            );
-        }
         self.refused = Some(config::stamp(
             &self.config.path,
             &self.config.server.tenants_dir,
@@ -455,6 +459,7 @@ impl Server {
         }
         let Some(config) = outcome.config else {
             tracing::error!(event = "reload-refused", file = %self.path.display(), "the new configuration has errors; the old one stays in force");
+            self.apply(&secrets_changed);
             return;
         };
         if let Err(error) = self.listeners.configure(
@@ -463,6 +468,7 @@ impl Server {
             &config.server.hostname,
         ) {
             tracing::error!(event = "reload-refused", reason = %error, "a listener cannot be opened; the old configuration stays in force");
+            self.apply(&secrets_changed);
             return;
         }
         if config.server.data_dir != self.config.server.data_dir

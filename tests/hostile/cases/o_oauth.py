@@ -862,17 +862,18 @@ def _(rig):
             place.start()
             hand_in(place)
             place.sent(1)
-            place.provider.revoke()
-            place.provider.expire_access(), log_out(place)
-            letters = hand_in(place, 5)
-            for identity, _ in letters:
-                found = reaches(place, identity, "suspended")
-                check("invalid_grant" in found["reason"] or "revoked" in found["reason"], f"{found}")
-            asked = place.token_count()
-            time.sleep(1)
-            check(place.token_count() == asked, "a dead refresh token is tried again and again")
-            place.run("vault", "set", "acme-refresh", input=place.provider.mint_refresh(MAILBOX, ["https://mail.google.com/"]).encode())
-            in_order(place, [token for _, token in letters], "vault set")
+            for number in range(4):
+                place.provider.revoke()
+                place.provider.expire_access(), log_out(place)
+                letters = hand_in(place, 5)
+                for identity, _ in letters:
+                    found = reaches(place, identity, "suspended")
+                    check("invalid_grant" in found["reason"] or "revoked" in found["reason"], f"{found}")
+                asked = place.token_count()
+                time.sleep(0.5)
+                check(place.token_count() == asked, "a dead refresh token is tried again and again")
+                place.run("vault", "set", "acme-refresh", input=place.provider.mint_refresh(MAILBOX, ["https://mail.google.com/"]).encode())
+                in_order(place, [token for _, token in letters], f"vault set, {number}")
 
     def consented():
         with Installation("google-smtp", grant="authorization-code", upstream="connections = 1", operator_text=PATIENT) as place:
@@ -1068,7 +1069,7 @@ def large_lost():
         lost(place, "send, 202 with Retry-After", "answer_after_store", "send", (202, {"Retry-After": "30"}, b""), 1, large_letter(place), looked=False)
     with Installation("graph", server=BIG) as place:
         # What is not the send itself cannot have sent.
-        for kind, *hows in (("put", "before-store", "after-store"), ("attachment", "after-store"), ("session", "after-store")):
+        for kind, *hows in (("put", "before-store", "after-store"), ("attachment", "after-store"), ("session", "after-store"), ("draft", "after-store")):
             for how in hows:
                 place.provider.drop[kind] = [how]
                 content = large_letter(place)
@@ -1080,23 +1081,73 @@ def large_lost():
                 check(len(message.attachments) == 3, f"{kind}, {how}: {message.attachments}")
 
 
+class Kills(list):
+    """As one of the provider's lists `answer_after_store`: kills the server where one is taken out."""
+
+    def __init__(self, place, times=1):
+        super().__init__([None] * times)
+        self.place = place
+
+    def pop(self, index):
+        self.place.process.kill()
+        return super().pop(index)
+
+
 def killed():
-    """kill -9 somewhere in an upload."""
+    """kill -9 somewhere in an upload, and just before and after the draft is sent."""
     with Installation("graph", server=BIG) as place:
         provider = place.provider
-        for kind, pause in (("attachment", 0), ("put", 0.1), ("put", 0.3), ("session", 0.05), ("send", 0)):
-            provider.delay = {"put": 0.2, "attachment": 0.2, "session": 0.2, "send": 0.2}
+
+        def again(words, content):
+            place.process.wait(30)
+            place.start()
+            once(place, TOKEN.search(content)[0], words)
+            check(len(arrivals(place, TOKEN.search(content)[0])[0].attachments) == 3, f"{words}: not whole")
+            provider.delay = {}
+            time.sleep(0.3)
+            check(not provider.drafts, f"{words}: {len(provider.drafts)} drafts left over")
+
+        for kind, pause in (("attachment", 0), ("put", 0.1), ("put", 0.3), ("session", 0.05)):
+            provider.delay = {"put": 0.2, "attachment": 0.2, "session": 0.2}
             content, before = large_letter(place), len(requests(provider, kind))
             place.client().message(content)
             wait_until(f"{kind} comes", lambda: len(requests(provider, kind)) > before)
             time.sleep(pause)
-            place.kill()
-            place.start()
-            provider.delay = {}
-            once(place, TOKEN.search(content)[0], f"killed at {kind} + {pause} s")
-            check(len(arrivals(place, TOKEN.search(content)[0])[0].attachments) == 3, f"{kind}: not whole")
-            time.sleep(0.3)
-            check(not provider.drafts, f"killed at {kind} + {pause} s: {len(provider.drafts)} drafts left over")
+            place.process.kill()
+            again(f"killed at {kind} + {pause} s", content)
+        for kind in ("draft", "put", "send"):
+            provider.answer_after_store[kind] = Kills(place)
+            content = large_letter(place)
+            place.client().message(content)
+            again(f"killed after {kind}", content)
+
+        def before_send(handler):
+            place.process.kill()
+            handler.hang_up()
+
+        def late_send(handler):
+            """Takes effect when the server, started again, has already found the draft unsent."""
+            place.process.kill()
+            looked = len(requests(provider, "get"))
+            wait_until("it looks for the draft", lambda: [r for r in requests(provider, "get")[looked:] if r.status])
+            with contextlib.suppress(fake.Refused), provider.lock:
+                provider._send(handler.record, *handler.record.groups)
+            handler.hang_up()
+
+        # A small one: it stands in the sent items.
+        provider.answer_after_store["sendMail"] = Kills(place)
+        (_, token), = hand_in(place)
+        place.process.wait(30)
+        place.start()
+        once(place, token, "killed after sendMail")
+
+        for words, canned in (("killed before send", before_send), ("killed while the draft was being sent", late_send)):
+            provider.fail["send"] = [canned]
+            content = large_letter(place)
+            place.client().message(content)
+            place.process.wait(30)
+            provider.delay = {"delete": 0.3, "send": 0.3}
+            again(words, content)
 
 
 def by_policy():
