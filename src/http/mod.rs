@@ -337,19 +337,17 @@ fn shown(status: u16, headers: &hyper::HeaderMap) -> String {
     let date = |c: char| c.is_ascii_alphanumeric() || " ,:".contains(c);
     let media = |c: char| c.is_ascii_lowercase() || "/;=- 0123456789".contains(c);
     let mut text = status.to_string();
-    let fields: [(&str, &dyn Fn(char) -> bool, usize); 3] = [
-        ("request-id", &hex, 40),
-        ("retry-after", &date, 30),
-        ("content-type", &media, 50),
-    ];
-    for (name, allowed, longest) in fields {
+    let mut show = |name: &str, allowed: &dyn Fn(char) -> bool, longest: usize| {
         if let Some(value) = headers.get(name).and_then(|v| v.to_str().ok())
             && value.len() <= longest
             && value.chars().all(allowed)
         {
             text.push_str(&format!(" {name}: {value}"));
         }
-    }
+    };
+    show("request-id", &hex, 40);
+    show("retry-after", &date, 30);
+    show("content-type", &media, 50);
     text
 }
 

@@ -474,7 +474,19 @@ def _(rig):
 
 
 not_here("F22", "copies: not yet")
-not_here("F23", "Graph: not yet")
+
+
+@case("F23", "Graph: header To/Cc other than RCPT", start=False)
+def _(rig):
+    """More of it, over Gmail too: O18."""
+    from oauth_rig import Installation
+
+    with Installation("graph") as place:
+        content = place.message().replace(b"To: b@else.example", b"To: a@else.example, other@else.example\r\nCc: x@else.example")
+        place.client().message(content, to=("a@else.example", "b@else.example"))
+        message = place.sent(1)[0]
+        check(sorted(message.recipients) == ["a@else.example", "b@else.example"], f"delivered to {message.recipients}")
+        check(b"b@else.example" not in message.visible.split(b"\r\n\r\n")[0].split(b"Received:")[-1].split(b"From:", 1)[-1], "the hidden recipient is shown")
 
 
 # --------------------------------------------------------------------------- loops and limits

@@ -711,10 +711,8 @@ token_url = "{url}"
 """
 
 
-not_here("H15", "XOAUTH2: not in this version; `xoauth2_refused` plays the row once it is")
-
-
-def xoauth2_refused(rig):
+@case("H15", "XOAUTH2: 334 with JSON, then 535", start=False)
+def _(rig):
     """The plain connection is to loopback, which interface.md allows."""
     dialogues = {"mends": [], "never": []}
 
