@@ -139,15 +139,8 @@ impl Job<'_> {
         if let Err(error) = hook.before_content().await {
             return Err(self.not_marked(&error));
         }
-        let call = Call {
-            method: "POST",
-            at: At::Path(&format!("{base}/send")),
-            headers: self.headers(None),
-            body: Vec::new(),
-            sends: true,
-            limit: api::LIMIT,
-        };
-        let answer = self.session.call(&call, wants_token).await?;
+        let (mailbox, id) = (draft.mailbox.clone(), draft.id.clone());
+        let answer = self.send_draft(&mailbox, &id).await?;
         if answer.status == 202 {
             return Ok::<Accepted, _>(self.accepted(&answer));
         }

@@ -294,6 +294,23 @@ impl Job<'_> {
                 self.forget_draft().await;
                 return Ok(Some(self.found("the draft of an earlier try was sent")));
             }
+            // Told to be sent, and not sent as far as can be seen: the server may be about to. Told
+            // once more it changes nothing, for a draft is sent only once.
+            Found::Draft(found) if draft.sending => {
+                let answer = self.send_draft(&draft.mailbox, &found).await?;
+                let accepted = match answer.status {
+                    202 => Some(self.accepted(&answer)),
+                    404 => self.look_for_sent().await?,
+                    _ => {
+                        let (row, code, message) = explained(&answer);
+                        return Err(self.not_sent(&answer, row, &code, &message));
+                    }
+                };
+                if let Some(accepted) = accepted {
+                    self.forget_draft().await;
+                    return Ok(Some(accepted));
+                }
+            }
             Found::Draft(found) => {
                 let deleted = delete(&mut self.session, self.id, &draft.mailbox, &found).await;
                 if let Err(failure) = deleted {
@@ -311,6 +328,20 @@ impl Job<'_> {
         }
         self.forget_draft().await;
         Ok(None)
+    }
+
+    /// Tells a draft to be sent.
+    async fn send_draft(&mut self, mailbox: &str, draft: &str) -> Result<Answer, Failure> {
+        let path = format!("/v1.0{mailbox}/messages/{}/send", encode(draft));
+        let call = Call {
+            method: "POST",
+            at: At::Path(&path),
+            headers: self.headers(None),
+            body: Vec::new(),
+            sends: true,
+            limit: api::LIMIT,
+        };
+        self.session.call(&call, wants_token).await
     }
 
     async fn forget_draft(&self) {
