@@ -371,6 +371,7 @@ def _(rig):
         return session.take(content)
 
     rig.upstream.on["dot"] = dot
+    idle = rig.resident()
     client = rig.client()
     client.expect("MAIL FROM:<app@source.example>", "250")
     client.raw(b"".join(b"RCPT TO:<b@d%d.example>\r\n" % n for n in range(1000)))
@@ -391,5 +392,6 @@ def _(rig):
     check(bodies == [1], f"stored so often: {bodies}")
     check(len(message.recipients) == 1000, f"{len(message.recipients)} recipients at once")
     check(len(message.raw) > 36 << 20, "cut")
-    peak = rig.resident(peak=True)
-    check(peak < 64, f"{peak:.0f} MiB of memory")
+    # Above what the program itself takes, which depends on how it was built: the message once, and little.
+    more = rig.resident(peak=True) - idle
+    check(more < 44, f"{more:.0f} MiB of memory for a message of 36")
