@@ -25,6 +25,11 @@ hostile *IDS:
     cargo build
     tests/hostile/run {{IDS}}
 
+# Whether the fakes of Microsoft and Google are as faithful as they say
+fakes:
+    python3 tests/hostile/provider_selftest.py
+    python3 tests/hostile/provider_smtp_selftest.py
+
 # A kill or an error at every system call that matters, with what became of the mail
 faults *WORDS:
     cargo build

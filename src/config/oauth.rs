@@ -45,6 +45,15 @@ pub(super) fn oauth(
     let client_id = section.text("client_id").unwrap_or_default();
     let client_secret = section.secret("client_secret");
     let client_certificate = certificate(section);
+    if let Some((path, _)) = &client_certificate
+        && let Err(reason) = crate::net::tls::read_certificates(path)
+    {
+        section.reject(
+            "client_certificate",
+            "a PEM file with a certificate",
+            reason,
+        );
+    }
     let service_account = section.secret("service_account");
     let refresh_token = section.secret("refresh_token");
     let mailbox = section
@@ -298,21 +307,13 @@ fn check_grant(
     }
 }
 
-fn certificate(section: &Section<'_>) -> Option<(PathBuf, SecretRef)> {
+/// A certificate of ours and its key: both or none.
+pub(super) fn certificate(section: &Section<'_>) -> Option<(PathBuf, SecretRef)> {
     match (
         section.path("client_certificate"),
         section.secret("client_key"),
     ) {
-        (Some(path), Some(key)) => {
-            if let Err(reason) = crate::net::tls::read_certificates(&path) {
-                section.reject(
-                    "client_certificate",
-                    "a PEM file with a certificate",
-                    reason,
-                );
-            }
-            Some((path, key))
-        }
+        (Some(path), Some(key)) => Some((path, key)),
         (None, None) => None,
         (Some(_), None) => {
             section.reject(

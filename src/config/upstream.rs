@@ -282,27 +282,7 @@ fn smtp_upstream(
             CertificatePolicy::Pinned(pins)
         }
     };
-    let client_key = section.secret("client_key");
-    let client_certificate = match (section.path("client_certificate"), client_key) {
-        (Some(certificate), Some(key)) => Some((certificate, key)),
-        (None, None) => None,
-        (Some(_), None) => {
-            section.reject(
-                "client_certificate",
-                "client_certificate and client_key together",
-                "add client_key = { file = \"…\" }",
-            );
-            None
-        }
-        (None, Some(_)) => {
-            section.reject(
-                "client_key",
-                "client_certificate and client_key together",
-                "add client_certificate = \"…\"",
-            );
-            None
-        }
-    };
+    let client_certificate = oauth_section::certificate(section);
     let helo = section.text("helo");
     if helo.as_deref().is_some_and(|h| ascii_domain(h).is_none()) {
         section.reject("helo", "a host name", "use letters, digits, - and .");

@@ -5,7 +5,7 @@
     provider.fail["sendMail"] = [throttle(429, 2), close_after_body, (504, {}, b"")]     # then it behaves
     ... provider.sent[0].recipients ... assert provider.errors == [] ... provider.close()
 
-What it says is from `protocol-facts.md` A.1-A.8, B, C.1-C.8. It is strict where the real servers are, and
+What it says is what the providers' documentation and transcripts of their servers say. It is strict where the real servers are, and
 what a client does against their documentation, though they might put up with it, is in `errors`.
 
 Knobs by request kind (`fail always drop delay answer_after_store`); the kinds:

@@ -424,7 +424,7 @@ def _(rig):
 
 @case("B19", "content before 354, commands before the reply to the dot")
 def _(rig):
-    """An allowed network counts as authorised (protocol-facts D.2.2): the order is kept and content
+    """An allowed network counts as authorised (RFC 6409 section 3.3): the order is kept and content
     is content. After a refused DATA, or a refused lone dot, nothing further is executed."""
     first, second = rig.message(), rig.message()
     group = b"MAIL FROM:<a@source.example>\r\nRCPT TO:<b@else.example>\r\nDATA\r\n"
