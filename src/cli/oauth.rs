@@ -14,11 +14,11 @@ use super::{block_on, exit, say, tenant_of};
 use crate::admin::callback::{Callback, Returned};
 use crate::app::{self, Failure};
 use crate::config::Config;
-use crate::explain::{Language, apis};
+use crate::explain::{Explanation, Language, apis};
 use crate::http::url::decode_query;
 use crate::net::transcript::Transcript;
 use crate::oauth::consent::{self, Attempt};
-use crate::oauth::{Grant, Granted, Provider, SYSTEM, Settings, TokenError};
+use crate::oauth::{Grant, Granted, Provider, SYSTEM, Settings};
 use crate::transport::smtp::Connection;
 use crate::transport::{Context, Timeouts, Upstream};
 
@@ -142,18 +142,23 @@ fn connect(config: &Config, arguments: &Connect) -> Result<ExitCode, Failure> {
     })?
 }
 
-/// Explains a token error and gives the exit code.
-fn explain(settings: &Settings, language: Language, error: &TokenError) -> ExitCode {
-    outln!("{}: {error}", say(language, "Fehlgeschlagen", "Failed"));
+/// Says what failed, why, and what helps; gives the exit code.
+fn explain(
+    settings: &Settings,
+    language: Language,
+    said: &dyn std::fmt::Display,
+    meaning: &Explanation,
+) -> ExitCode {
+    outln!("{}: {said}", say(language, "Fehlgeschlagen", "Failed"));
     outln!(
         "{}: {}",
         say(language, "Ursache", "Cause"),
-        settings.fill(error.meaning.cause.get(language))
+        settings.fill(meaning.cause.get(language))
     );
     outln!(
         "{}: {}",
         say(language, "Abhilfe", "Remedy"),
-        settings.fill(error.meaning.remedy.get(language))
+        settings.fill(meaning.remedy.get(language))
     );
     ExitCode::from(exit::FAILED)
 }
@@ -207,7 +212,7 @@ async fn by_device(
     let http = context.tokens.http();
     let code = match consent::begin_device(http, settings).await {
         Ok(code) => code,
-        Err(error) => return Ok(Err(explain(settings, language, &error))),
+        Err(error) => return Ok(Err(explain(settings, language, &error, error.meaning))),
     };
     outln!(
         "{} {}\n{} {}",
@@ -218,7 +223,7 @@ async fn by_device(
     );
     let granted = match consent::await_device(http, &context.secrets, settings, &code).await {
         Ok(granted) => granted,
-        Err(error) => return Ok(Err(explain(settings, language, &error))),
+        Err(error) => return Ok(Err(explain(settings, language, &error, error.meaning))),
     };
     Ok(match keep(context, settings, language, &granted) {
         Ok(()) => Ok(()),
@@ -468,20 +473,7 @@ async fn prove(
                     say(language, "Anmeldung an", "login at")
                 ))
             }
-            Err(failure) => {
-                outln!("{}: {failure}", say(language, "Fehlgeschlagen", "Failed"));
-                outln!(
-                    "{}: {}",
-                    say(language, "Ursache", "Cause"),
-                    settings.fill(failure.meaning.cause.get(language))
-                );
-                outln!(
-                    "{}: {}",
-                    say(language, "Abhilfe", "Remedy"),
-                    settings.fill(failure.meaning.remedy.get(language))
-                );
-                Ok(ExitCode::from(exit::FAILED))
-            }
+            Err(failure) => Ok(explain(settings, language, &failure, failure.meaning)),
         };
     }
     match context.tokens.access(settings, None).await {
@@ -490,7 +482,7 @@ async fn prove(
             say(language, "Token von", "a token from"),
             settings.token_url.authority()
         )),
-        Err(error) => Ok(explain(settings, language, &error)),
+        Err(error) => Ok(explain(settings, language, &error, error.meaning)),
     }
 }
 

@@ -16,7 +16,7 @@
 
 use std::time::Duration;
 
-use super::{Explanation, Text, text};
+use super::{Explanation, Text, codes, fold, text};
 use crate::failure::Class;
 
 /// Who answered; it says which table of token errors is asked first.
@@ -213,48 +213,17 @@ fn is_time(word: &str) -> bool {
     shaped && (zone.eq_ignore_ascii_case("z") || (zone.len() == 6 && zone.starts_with(['+', '-'])))
 }
 
-/// Enough of any text; nothing beyond is looked at.
-const LONGEST: usize = 4096;
-
-/// Lower case, every run of white space one blank.
-fn fold(text: &str) -> String {
-    let mut folded = String::with_capacity(text.len().min(LONGEST));
-    for word in text.split_whitespace() {
-        if folded.len() >= LONGEST {
-            break;
-        }
-        if !folded.is_empty() {
-            folded.push(' ');
-        }
-        folded.extend(word.chars().take(LONGEST).flat_map(char::to_lowercase));
-    }
-    folded
-}
-
-/// So many statuses, from the first on.
-const fn statuses<const N: usize>(first: u16) -> [u16; N] {
-    let mut statuses = [first; N];
-    let mut at = 0;
-    let mut status = first;
-    while at < statuses.len() {
-        statuses[at] = status;
-        status += 1;
-        at += 1;
-    }
-    statuses
-}
-
 /// 200 to 299; 202 of Graph is success and never asked about.
-const TWO: &[u16] = &statuses::<100>(200);
+const TWO: &[u16] = &codes::<100>(200);
 /// 300 to 399.
-const THREE: &[u16] = &statuses::<100>(300);
+const THREE: &[u16] = &codes::<100>(300);
 /// 400 to 499.
-const FOUR: &[u16] = &statuses::<100>(400);
+const FOUR: &[u16] = &codes::<100>(400);
 /// 500 to 599.
-const FIVE: &[u16] = &statuses::<100>(500);
+const FIVE: &[u16] = &codes::<100>(500);
 /// Below 429: a token endpoint that neither throttles nor is broken, and so means what it says.
 /// 0 is the browser's way back, which has no status.
-const MEANT: &[u16] = &statuses::<429>(0);
+const MEANT: &[u16] = &codes::<429>(0);
 
 /// What a throttled answer asks for where it names no time.
 const HALF_MINUTE: Class = Class::Slow(Duration::from_secs(30));

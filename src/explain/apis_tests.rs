@@ -1459,8 +1459,8 @@ fn codes_are_compared_without_case_and_blanks() {
 fn text_is_folded_and_bounded() {
     assert_eq!(fold("  A\t B\r\n\u{a0}\u{c4} "), "a b \u{e4}");
     let long = "\u{c4}".repeat(100_000);
-    assert!(fold(&long).len() <= 2 * LONGEST);
-    assert!(fold(&"ab ".repeat(100_000)).len() <= LONGEST + 3);
+    assert!(fold(&long).len() <= 2 * crate::explain::LONGEST);
+    assert!(fold(&"ab ".repeat(100_000)).len() <= crate::explain::LONGEST + 3);
     assert_eq!(graph(400, &long, &long).id, "graph-refused");
     assert_eq!(gmail(400, &[long.as_str()], &long).id, "gmail-refused");
     assert_eq!(

@@ -102,6 +102,37 @@ const fn text(de: &'static str, en: &'static str) -> Text {
     Text { de, en }
 }
 
+/// Enough of any text of a server; nothing beyond is looked at.
+const LONGEST: usize = 4096;
+
+/// Lower case, every run of white space one blank.
+fn fold(text: &str) -> String {
+    let mut folded = String::with_capacity(text.len().min(LONGEST));
+    for word in text.split_whitespace() {
+        if folded.len() >= LONGEST {
+            break;
+        }
+        if !folded.is_empty() {
+            folded.push(' ');
+        }
+        folded.extend(word.chars().take(LONGEST).flat_map(char::to_lowercase));
+    }
+    folded
+}
+
+/// So many reply codes or statuses, from the first on.
+const fn codes<const N: usize>(first: u16) -> [u16; N] {
+    let mut codes = [first; N];
+    let mut at = 0;
+    let mut code = first;
+    while at < codes.len() {
+        codes[at] = code;
+        code += 1;
+        at += 1;
+    }
+    codes
+}
+
 #[cfg(test)]
 pub(crate) mod testing {
     //! What the tests of the tables share.

@@ -15,7 +15,7 @@
 
 use std::time::Duration;
 
-use super::{Explanation, Text, text};
+use super::{Explanation, Text, codes, fold, text};
 use crate::failure::{Class, Stage};
 
 /// One row: which replies it matches and what they mean.
@@ -68,24 +68,6 @@ pub fn reply(stage: Stage, code: u16, enhanced: Option<&str>, text: &str) -> (Cl
     (row.class, row)
 }
 
-/// Enough of any reply; nothing beyond is looked at.
-const LONGEST: usize = 4096;
-
-/// Lower case, every run of white space one blank.
-fn fold(text: &str) -> String {
-    let mut folded = String::with_capacity(text.len().min(LONGEST));
-    for word in text.split_whitespace() {
-        if folded.len() >= LONGEST {
-            break;
-        }
-        if !folded.is_empty() {
-            folded.push(' ');
-        }
-        folded.extend(word.chars().take(LONGEST).flat_map(char::to_lowercase));
-    }
-    folded
-}
-
 /// Whether all needles occur one behind the other.
 fn in_order(needles: &[&str], text: &str) -> bool {
     let mut rest = text;
@@ -116,19 +98,6 @@ fn leading_enhanced(text: &str) -> Option<&str> {
         && parts
             .all(|part| (1..=3).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit()));
     (numbers && matches!(class, "2" | "4" | "5")).then_some(word)
-}
-
-/// So many codes, from the first on.
-const fn codes<const N: usize>(first: u16) -> [u16; N] {
-    let mut codes = [first; N];
-    let mut at = 0;
-    let mut code = first;
-    while at < codes.len() {
-        codes[at] = code;
-        code += 1;
-        at += 1;
-    }
-    codes
 }
 
 /// 400 to 499.

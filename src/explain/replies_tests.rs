@@ -1112,8 +1112,8 @@ fn enhanced_codes_are_found() {
 fn text_is_folded_and_bounded() {
     assert_eq!(fold("  A\t B\r\n\u{a0}\u{c4} "), "a b \u{e4}");
     let long = "\u{c4}".repeat(100_000);
-    assert!(fold(&long).len() <= 2 * LONGEST);
-    assert!(fold(&"ab ".repeat(100_000)).len() <= LONGEST + 3);
+    assert!(fold(&long).len() <= 2 * crate::explain::LONGEST);
+    assert!(fold(&"ab ".repeat(100_000)).len() <= crate::explain::LONGEST + 3);
     assert_eq!(
         reply(Stage::FinalDot, 550, None, &long).1.id,
         "content-refused"

@@ -387,13 +387,8 @@ impl Inner {
         }
     }
 
+    /// Puts a token on record; its directory came with the account's lock.
     fn keep(&self, settings: &Settings, kept: &Kept) -> Result<(), String> {
-        use std::os::unix::fs::DirBuilderExt as _;
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.directory)
-            .map_err(|e| format!("{}: {e}", self.directory.display()))?;
         let text = serde_json::to_string(kept).map_err(|e| e.to_string())?;
         let name = format!("oauth-token/{}", settings.account);
         self.secrets

@@ -147,6 +147,15 @@ impl Failure {
         }
     }
 
+    /// The same of a request that sends nothing: that its fate is unknown does no harm.
+    pub fn sends_nothing(mut self) -> Self {
+        if self.class == Class::Uncertain {
+            self.class = Class::Transient;
+            self.stage = Stage::Data;
+        }
+        self
+    }
+
     /// Whether a login by token was refused in words that another token may mend. Where the reply
     /// says that such logins are switched off or barred, none does.
     pub fn asks_for_token(&self) -> bool {

@@ -115,13 +115,7 @@ impl Job<'_> {
         };
         let answer = self.session.call(&call, wants_token).await?;
         if answer.status != 200 {
-            let mut failure = self.refused(&answer);
-            if failure.class == Class::Uncertain {
-                // Nothing was sent yet.
-                failure.class = Class::Transient;
-                failure.stage = Stage::Data;
-            }
-            return Err(failure);
+            return Err(self.refused(&answer).sends_nothing());
         }
         let location = answer.header("location").unwrap_or("");
         Url::parse(location).map_err(|why| self.odd(&format!("Location of the upload: {why}")))

@@ -465,12 +465,7 @@ impl Job<'_> {
         ) {
             failure.status = "5.3.4";
         }
-        if failure.class == Class::Uncertain {
-            // This request sent nothing.
-            failure.class = Class::Transient;
-            failure.stage = Stage::Data;
-        }
-        failure
+        failure.sends_nothing()
     }
 
     /// The same for a request that sends: a gateway that fails may have passed it on before.
