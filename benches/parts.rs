@@ -111,6 +111,10 @@ fn prepared(bencher: Bencher<'_, '_>, size: usize, keys: &[dkim::Key]) {
         detour: None,
         recipients_in_header: false,
         own_domains: vec!["acme.example".to_owned()],
+        removed: Vec::new(),
+        signature: None,
+        information: None,
+        notes: Vec::new(),
     };
     let signers: Vec<_> = keys
         .iter()

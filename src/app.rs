@@ -212,6 +212,7 @@ pub async fn run(path: &Path, config: Config, deliveries: &Handle) -> Result<(),
     let services = Services {
         spool: spool.clone(),
         now: Arc::clone(&admit),
+        runs: Arc::default(),
         auth: Arc::new(Authenticator::new(secrets.clone())),
         metrics,
         instance,

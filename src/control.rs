@@ -177,7 +177,16 @@ async fn answer(request: Request, control: &Control) -> Value {
                 return failed(&"malformed");
             };
             let now = control.services.now.load_full();
-            match local::submit(&now, &control.services.spool, &tenant, *envelope, &message).await {
+            match local::submit(
+                &now,
+                &control.services.runs,
+                &control.services.spool,
+                &tenant,
+                *envelope,
+                &message,
+            )
+            .await
+            {
                 Ok(id) => json!({ "ok": id.as_str() }),
                 Err(reply) => json!({ "refused": reply.to_string() }),
             }

@@ -74,6 +74,10 @@ fuzz_target!(|input: (u8, &[u8])| {
         detour: None,
         recipients_in_header: false,
         own_domains: vec!["acme.example".to_owned()],
+        removed: Vec::new(),
+        signature: None,
+        information: None,
+        notes: Vec::new(),
     };
     let envelope = Envelope {
         mail_from: Some(address("app@source.example")),

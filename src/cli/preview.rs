@@ -9,7 +9,7 @@ use clap::Args;
 use super::{exit, tenant_of};
 use crate::app::{self, Failure};
 use crate::config::Config;
-use crate::delivery::sender::prepare_for;
+use crate::delivery::sender::{Job, prepare_for};
 use crate::message::{Envelope, Recipient};
 use crate::prepare::Origin;
 use crate::smtp::address::Address;
@@ -31,6 +31,12 @@ pub struct Arguments {
     /// Envelope recipients [default: the tenant's email]
     #[arg(long, value_name = "ADDR")]
     to: Vec<String>,
+    /// MAIL FROM as the application gives it, "" for the null one [default: the tenant's email]
+    #[arg(long, value_name = "ADDR")]
+    mail_from: Option<String>,
+    /// The listener it would come through
+    #[arg(long, value_name = "NAME")]
+    listener: Option<String>,
     /// Say on stderr which rule did what
     #[arg(long)]
     explain: bool,
@@ -88,33 +94,45 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode, Fa
         user,
         size_limit: config.server.max_message_size,
     };
-    admit::check_header(
-        &begun,
-        arguments.user.as_deref(),
-        &config.server.hostname,
-        &text,
-    )
-    .map_err(|refusal| {
-        Failure::new(
-            exit::DATA,
-            format!("it would be refused: {}", refusal.reply()),
-        )
-    })?;
     let content = Bytes::from(text);
-    let envelope = Envelope {
-        mail_from: Some(tenant.email.clone()),
+    let mail_from = match arguments.mail_from.as_deref() {
+        None => Some(tenant.email.clone()),
+        Some("" | "<>") => None,
+        Some(text) => addresses(&[text.to_owned()])?.pop(),
+    };
+    let mut envelope = Envelope {
+        mail_from,
         recipients: recipients.into_iter().map(Recipient::new).collect(),
         smtputf8: false,
         ret_full: None,
         envid: None,
     };
+    let listener = arguments.listener.as_deref();
     let origin = Origin {
         helo: "preview".to_owned(),
         peer: "127.0.0.1".to_owned(),
         protocol: "ESMTP".to_owned(),
-        listener: "preview".to_owned(),
+        listener: listener.unwrap_or("preview").to_owned(),
         login: arguments.user.clone(),
+        single: false,
     };
+    admit::header(&begun, &origin, &config.server.hostname, &content)
+        .and_then(|header| {
+            admit::complete(
+                &config.directory,
+                &begun,
+                &origin,
+                &content,
+                &header,
+                &mut envelope,
+            )
+        })
+        .map_err(|refusal| {
+            Failure::new(
+                exit::DATA,
+                format!("it would be refused: {}", refusal.reply()),
+            )
+        })?;
     let stored = Stored::draft(tenant.id.clone(), envelope, origin, content.clone());
     let secrets = app::open_secrets(config)?;
     let capabilities = if arguments.seven_bit {
@@ -123,17 +141,19 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode, Fa
         route.upstream().api_capabilities()
     };
     let open = stored.open_recipients();
-    let done = prepare_for(
+    let done = prepare_for(&Job {
         tenant,
-        &route,
-        &stored,
-        &content,
-        &open,
-        &config.server.hostname,
-        &secrets,
-        &capabilities,
-        false,
-    )
+        route: &route,
+        stored: &stored,
+        content: &content,
+        recipients: &open,
+        hostname: &config.server.hostname,
+        secrets: &secrets,
+        capabilities: &capabilities,
+        null_refused: false,
+        from: None,
+        information: None,
+    })
     .map_err(|e| Failure::new(exit::DATA, e.to_string()))?;
     for (_, error) in &done.refused {
         eprintln!("postbote: {error}");

@@ -21,6 +21,7 @@ use crate::smtp::address::{Address, AddressError};
 use crate::smtp::data::{Stuffer, canonical};
 use crate::submission::auth::Authenticator;
 use crate::submission::connection::{Connection, Peer, Services, Stream};
+use crate::submission::runs::Runs;
 use crate::submission::session::Session;
 use crate::submission::{AuthMode, ListenAddress, Settings, TlsMode, local};
 use crate::tenant::Tenant;
@@ -276,6 +277,7 @@ fn submit(
             let now = app::admit_now(config);
             match block_on(local::submit(
                 &now,
+                &Runs::default(),
                 &tools.spool,
                 &tenant.id,
                 envelope,
@@ -491,6 +493,7 @@ fn smtp(config: &Config, tenant: &Tenant) -> Result<ExitCode, Failure> {
         let services = Services {
             spool: tools.spool.clone(),
             now: Arc::new(ArcSwap::from_pointee(app::admit_now(config))),
+            runs: Arc::default(),
             auth: Arc::new(Authenticator::new(tools.context.secrets.clone())),
             metrics: Arc::clone(&tools.metrics),
             instance: String::new(),

@@ -10,10 +10,9 @@ use super::preview::addresses;
 use super::{block_on, exit, say, tenant_of};
 use crate::app::{self, Failure};
 use crate::config::{Config, Sending};
-use crate::delivery::sender::prepare_for;
+use crate::delivery::sender::{Job, prepare_for};
 use crate::message::{Content, Envelope, Recipient, date};
 use crate::net::transcript::Transcript;
-use crate::prepare::dkim::SigningKey;
 use crate::prepare::{Origin, Preparation};
 use crate::smtp::address::Address;
 use crate::smtp::capabilities::Capabilities;
@@ -133,24 +132,21 @@ async fn deliver(
     let Content::Memory(content) = stored.content.clone() else {
         return Ok((Vec::new(), None));
     };
+    // With --from the tenant's rules step back: it is a test whether the server takes it.
     let prepare = |capabilities: &Capabilities| -> Result<Preparation, Box<Failed>> {
-        // With --from the tenant's rules step back: it is a test whether the server takes it.
-        let mut tenant_rules = None;
-        if let Some(from) = from {
-            tenant_rules = Some(with_sender(tenant, from));
-        }
-        let tenant = tenant_rules.as_ref().unwrap_or(tenant);
-        prepare_for(
+        prepare_for(&Job {
             tenant,
             route,
-            &stored,
-            &content,
-            &[0],
-            &config.server.hostname,
-            &context.secrets,
+            stored: &stored,
+            content: &content,
+            recipients: &[0],
+            hostname: &config.server.hostname,
+            secrets: &context.secrets,
             capabilities,
-            false,
-        )
+            null_refused: false,
+            from,
+            information: None,
+        })
         .map_err(|e| Box::new(Failed::of_prepare(&e)))
     };
     let refused = |done: &Preparation| {
@@ -198,39 +194,6 @@ async fn deliver(
             }
             Ok((sent.results, pin))
         }
-    }
-}
-
-/// The tenant with another sender address; everything else as it is.
-fn with_sender(tenant: &Tenant, from: &Address) -> Tenant {
-    Tenant {
-        id: tenant.id.clone(),
-        name: tenant.name.clone(),
-        email: tenant.email.clone(),
-        language: tenant.language,
-        networks: Vec::new(),
-        support_address: None,
-        upstream: tenant.upstream.clone(),
-        sender: crate::tenant::SenderRules {
-            address: from.clone(),
-            return_path: None,
-            ..tenant.sender.clone()
-        },
-        users: Vec::new(),
-        dkim: tenant
-            .dkim
-            .iter()
-            .map(|k| {
-                SigningKey::new(
-                    k.domain.clone(),
-                    k.selector.clone(),
-                    k.secret.clone(),
-                    k.when,
-                )
-            })
-            .collect(),
-        notices: Vec::new(),
-        policy: tenant.policy,
     }
 }
 

@@ -187,7 +187,7 @@ impl<'a> Section<'a> {
                 if !self.fields.iter().any(|f| f.key == key.get_ref().as_ref()) {
                     let known: Vec<&str> = self.fields.iter().map(|f| f.key).collect();
                     let hint = schema::nearest(key.get_ref(), &known).map_or_else(
-                        || schema::hint_for_unknown(key.get_ref()),
+                        || "remove it".to_owned(),
                         |near| format!("did you mean {near}?"),
                     );
                     self.problem(
@@ -380,6 +380,28 @@ impl<'a> Section<'a> {
                 None
             }
         }
+    }
+
+    /// A text on several lines, their ends as `\n`.
+    pub fn lines(&self, key: &str) -> Option<String> {
+        let value = self.value(key)?;
+        let Some(text) = value.get_ref().as_str() else {
+            self.wrong_type(key, value);
+            return None;
+        };
+        let text = text.replace("\r\n", "\n");
+        if text
+            .chars()
+            .any(|c| (c.is_control() && !matches!(c, '\n' | '\t')) || changes_direction(c))
+        {
+            self.reject(
+                key,
+                "text without control and direction characters",
+                "remove the invisible character",
+            );
+            return None;
+        }
+        Some(text)
     }
 
     /// A text that must be there.

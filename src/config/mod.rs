@@ -6,6 +6,7 @@ mod oauth;
 pub mod problem;
 mod resolve;
 pub mod schema;
+mod senders;
 mod upstream;
 
 use std::collections::BTreeMap;

@@ -23,8 +23,8 @@ use crate::smtp::data::BareNewline;
 use crate::submission::{self, Answer, AuthMode, ListenAddress, PlaintextAuth, TlsMode};
 use crate::tenant::directory::Directory;
 use crate::tenant::{
-    ApplicationFrom, Policy, ReplyTo, SenderPattern, SenderRules, System, SystemSender, Tenant,
-    User,
+    ApplicationFrom, Group, Policy, ReplyTo, SenderPattern, SenderRules, System, SystemSender,
+    Tenant, User,
 };
 use crate::vault::{KeySource, SecretRef};
 
@@ -83,6 +83,7 @@ fn read_all(document: &Document, problems: &mut Vec<Problem>) -> Config {
         );
     }
     let admin = admin(&root.section("admin"), &mut needs);
+    let support = super::senders::support(&root.section("support"));
     let retry = retry(&root.section("retry"));
     let duplicates = root
         .section("duplicates")
@@ -192,7 +193,7 @@ fn read_all(document: &Document, problems: &mut Vec<Problem>) -> Config {
         server,
         listeners,
         admin,
-        directory: Arc::new(Directory::new(tenants, system.map(Arc::new))),
+        directory: Arc::new(Directory::new(tenants, system.map(Arc::new), support)),
         common_fingerprint: hash(document.text()),
         fingerprints,
         retry,
@@ -659,7 +660,11 @@ fn tenant(
         })
         .flatten()
         .map(Arc::new);
-    let users = users(&root, &id, unique, needs);
+    let groups = super::senders::groups(&root);
+    let users = users(&root, &id, &groups, unique, needs);
+    let documents = super::senders::documents(&root, &users);
+    let copies = super::senders::copies(&root.section("copies"));
+    let series = super::senders::series(&root.section("series"));
     let dkim = dkim(&root, id.as_str(), needs);
     let sender = root.section("sender");
     let address = sender.address("address");
@@ -699,6 +704,10 @@ fn tenant(
             application_from,
         },
         users,
+        groups,
+        documents,
+        copies,
+        series,
         dkim,
         notices: if notices.is_empty() {
             vec![email.clone()]
@@ -714,6 +723,7 @@ fn tenant(
 fn users(
     root: &Section<'_>,
     id: &TenantId,
+    groups: &[Arc<Group>],
     unique: &mut Unique,
     needs: &mut Needs,
 ) -> Vec<Arc<User>> {
@@ -751,13 +761,30 @@ fn users(
             format!("tenant {id}, password of login {login}"),
             password.as_ref(),
         );
-        users.push(Arc::new(User {
+        let user = User {
             login,
             password,
             name: section.text("name"),
             email: section.address("email"),
             senders: section.list("senders", SenderPattern::parse),
-        }));
+            groups: super::senders::groups_of(&section, groups),
+            use_own_sender: section.bool("use_own_sender", false),
+            signature: section.lines("signature"),
+        };
+        if user.use_own_sender && user.email.is_none() {
+            section.reject(
+                "use_own_sender",
+                "true only with email",
+                "add the user's own address: email = \"…\"",
+            );
+        }
+        if user.signature.is_some() && !user.use_own_sender {
+            section.warn(
+                "signature",
+                "it is only added where use_own_sender = true applies",
+            );
+        }
+        users.push(Arc::new(user));
     }
     users
 }

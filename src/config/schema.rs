@@ -12,6 +12,8 @@ use crate::smtp::data::BareNewline;
 pub enum Kind {
     /// Text on one line.
     Text,
+    /// Text on several lines.
+    Lines,
     /// `true` or `false`.
     Bool,
     /// A whole number.
@@ -86,6 +88,7 @@ impl Kind {
     pub fn allowed(&self) -> String {
         match self {
             Kind::Text => "text in quotes".to_owned(),
+            Kind::Lines => "text in quotes, on several lines in three".to_owned(),
             Kind::Bool => "true, false".to_owned(),
             Kind::Integer { minimum, maximum } => format!("a whole number from {minimum} to {maximum}"),
             Kind::Size => "a size with its unit: \"64KiB\", \"50MiB\", \"2GiB\"".to_owned(),
@@ -102,7 +105,7 @@ impl Kind {
 
     fn json(&self) -> Value {
         match self {
-            Kind::Text | Kind::Path => json!({"type": "string"}),
+            Kind::Text | Kind::Lines | Kind::Path => json!({"type": "string"}),
             Kind::Bool => json!({"type": "boolean"}),
             Kind::Integer { minimum, maximum } => {
                 json!({"type": "integer", "minimum": minimum, "maximum": maximum})
@@ -160,25 +163,6 @@ fn document_json(title: &str, fields: &[Field], required: &[&str]) -> Value {
         object.insert("required".to_owned(), json!(required));
     }
     value
-}
-
-/// What to do about a key that nobody knows.
-pub fn hint_for_unknown(key: &str) -> String {
-    const LATER: [&str; 8] = [
-        "document",
-        "group",
-        "groups",
-        "copies",
-        "series",
-        "support",
-        "use_own_sender",
-        "signature",
-    ];
-    if LATER.contains(&key) {
-        "not available in this version; remove it".to_owned()
-    } else {
-        "remove it".to_owned()
-    }
 }
 
 /// The known key that was probably meant: at most two letters away.
@@ -251,6 +235,12 @@ pub static OPERATOR: &[Field] = &[
         Kind::Named(POLICY),
         "",
         "What the operator allows one tenant.",
+    ),
+    f(
+        "support",
+        Kind::Table(SUPPORT),
+        "",
+        "Mail to the alias goes to support.",
     ),
     f(
         "retry",
@@ -498,6 +488,33 @@ static POLICY: &[Field] = &[
     ),
 ];
 
+static SUPPORT: &[Field] = &[
+    f(
+        "alias",
+        Kind::Address,
+        "\"support@postbote.local\"",
+        "A recipient that every tenant may use.",
+    ),
+    f(
+        "address",
+        Kind::Address,
+        "\"support@provider.example\"",
+        "Where its mail goes.",
+    ),
+    f(
+        "tenant_address",
+        Kind::Bool,
+        "true",
+        "A tenant may name its own: support_address.",
+    ),
+    f(
+        "attach_system_information",
+        Kind::Bool,
+        "true",
+        "Version, tenant, route and its last error as a text attachment.",
+    ),
+];
+
 static RETRY: &[Field] = &[
     f(
         "first",
@@ -599,6 +616,25 @@ pub static TENANT: &[Field] = &[
         "The sender of the tenant's mail.",
     ),
     f("user", Kind::Tables(USER), "", "SMTP logins."),
+    f(
+        "group",
+        Kind::Tables(GROUP),
+        "",
+        "Senders that several users share.",
+    ),
+    f(
+        "document",
+        Kind::Tables(DOCUMENT),
+        "",
+        "Document types with senders of their own; the first that matches wins.",
+    ),
+    f("copies", Kind::Table(COPIES), "", "Who gets a copy."),
+    f(
+        "series",
+        Kind::Table(SERIES),
+        "",
+        "Serial mail in portions with pauses.",
+    ),
     f("dkim", Kind::Tables(DKIM), "", "DKIM signatures."),
     f("notices", Kind::Table(NOTICES), "", "Who hears of trouble."),
 ];
@@ -860,6 +896,143 @@ static USER: &[Field] = &[
         Kind::List("addresses or patterns such as \"*@shop.acme.example\""),
         "[\"kasse@acme.example\"]",
         "Further senders it may use.",
+    ),
+    f(
+        "groups",
+        Kind::List("names of [[group]]"),
+        "[\"verkauf\"]",
+        "Groups whose senders it may use as well.",
+    ),
+    f(
+        "use_own_sender",
+        Kind::Bool,
+        "false",
+        "Where no document type sets one, the sender is the user.",
+    ),
+    f(
+        "signature",
+        Kind::Lines,
+        "\"Mit freundlichen Grüßen\"",
+        "Added to text and HTML when use_own_sender applies.",
+    ),
+];
+
+static GROUP: &[Field] = &[
+    f("name", Kind::Text, "\"verkauf\"", "Its name."),
+    f(
+        "senders",
+        Kind::List("addresses or patterns such as \"*@shop.acme.example\""),
+        "[\"angebot@acme.example\"]",
+        "What its users may send as.",
+    ),
+];
+
+static DOCUMENT: &[Field] = &[
+    f(
+        "type",
+        Kind::Text,
+        "\"invoice\"",
+        "quote, order, invoice, dunning, receipt, or a name of your own.",
+    ),
+    f(
+        "match",
+        Kind::Table(MATCH),
+        "{ header = \"X-Document-Type\", value = \"invoice\" }",
+        "What tells it; of several keys all must match.",
+    ),
+    f(
+        "address",
+        Kind::Address,
+        "\"rechnung@acme.example\"",
+        "Its From; must be granted to the user.",
+    ),
+    f(
+        "name",
+        Kind::Text,
+        "\"ACME Rechnungen\"",
+        "Its sender name.",
+    ),
+    f(
+        "reply_to",
+        Kind::Address,
+        "\"buchhaltung@acme.example\"",
+        "Where answers to it go.",
+    ),
+    f(
+        "bcc",
+        Kind::List("mail addresses"),
+        "[\"belege@acme.example\"]",
+        "Who gets a copy, in the envelope only.",
+    ),
+    f(
+        "remove_header",
+        Kind::Bool,
+        "false",
+        "Whether the header that told it leaves with the mail, or is removed.",
+    ),
+];
+
+static MATCH: &[Field] = &[
+    f(
+        "header",
+        Kind::Text,
+        "\"X-Document-Type\"",
+        "A header field that must be there.",
+    ),
+    f(
+        "value",
+        Kind::Text,
+        "\"invoice\"",
+        "What it must say (glob); without: anything.",
+    ),
+    f("login", Kind::Text, "\"pos*\"", "The SMTP login (glob)."),
+    f(
+        "listener",
+        Kind::Text,
+        "\"kassen\"",
+        "The listener's name (glob).",
+    ),
+    f(
+        "mail_from",
+        Kind::Text,
+        "\"faktura@*\"",
+        "MAIL FROM as the application gave it (glob).",
+    ),
+    f(
+        "subject",
+        Kind::Text,
+        "\"Rechnung*\"",
+        "The subject as a reader sees it (glob).",
+    ),
+];
+
+static COPIES: &[Field] = &[
+    f(
+        "bcc",
+        Kind::List("mail addresses"),
+        "[\"archiv@acme.example\"]",
+        "Who gets a copy of every message, in the envelope only.",
+    ),
+    f(
+        "case_worker_header",
+        Kind::Text,
+        "\"X-Case-Worker\"",
+        "Its address is added as Cc; the header is removed.",
+    ),
+];
+
+static SERIES: &[Field] = &[
+    f(
+        "messages",
+        count(1, 1_000_000),
+        "50",
+        "Messages in a row, then a pause.",
+    ),
+    f(
+        "pause_ms",
+        count(0, 86_400_000),
+        "2000",
+        "The pause, milliseconds.",
     ),
 ];
 

@@ -10,6 +10,7 @@ use super::carry;
 use super::clock::Clock;
 use super::lane::{self, Health, Pool};
 use super::report::{log_recipient, owed, owed_for_success};
+use super::series::Ticket;
 use super::{Settings as Retry, Uncertain};
 use crate::explain::Language;
 use crate::failure::{Class, Scope, Stage};
@@ -95,8 +96,12 @@ pub struct Way {
     pub pool: Arc<Pool>,
     /// What is known of it.
     pub health: Health,
+    /// The last error of the tenant's own route, where another one is taken.
+    pub own_error: Option<(Timestamp, String)>,
     /// How often this message has run into a quota before.
     pub slowed: u32,
+    /// What it is for the tenant's serial mail.
+    pub ticket: Option<Ticket>,
     /// The server it leads to, as attempts are counted by it.
     pub server: String,
     /// Which settings of the lane these are.
@@ -239,6 +244,20 @@ async fn finish_cautious(tools: &Tools, claim: Claim, caution: Caution) -> Finis
     }
 }
 
+/// Whether a recipient is only a copy.
+fn is_copy(stored: &Stored, index: usize) -> bool {
+    let recipient = stored.envelope.recipients.get(index);
+    recipient.is_some_and(crate::message::Recipient::is_copy)
+}
+
+/// Whether somebody whom it was meant for does not get it.
+fn has_bounced(stored: &Stored, states: &[RecipientState]) -> bool {
+    states
+        .iter()
+        .enumerate()
+        .any(|(i, r)| r.status == RecipientStatus::Bounced && !is_copy(stored, i))
+}
+
 /// A settlement that changes nothing, to start from.
 fn unchanged(stored: &Stored) -> Settlement {
     Settlement {
@@ -303,6 +322,9 @@ fn expire(tools: &Tools, now: &Now, way: &Way, stored: &Stored, by_hand: bool) -
         );
     }
     settlement.reason = why;
+    if !has_bounced(stored, &settlement.recipients) {
+        settlement.state = State::Done; // only copies were left
+    }
     settlement.owed = owed(now, way, stored, &settlement.recipients, None)
         .into_iter()
         .collect();
@@ -346,7 +368,7 @@ async fn conclude(
         };
         match result {
             Ok(Accepted { relay, reply }) => {
-                any_sent = true;
+                any_sent |= !is_copy(stored, *index);
                 *state = RecipientState {
                     status: RecipientStatus::Sent,
                     reply: reply.clone(),
@@ -379,8 +401,10 @@ async fn conclude(
                     reply: failure.to_string(),
                 };
                 told.push((*index, event, failure.dsn(), failure.relay.clone()));
-                if bounced {
+                if bounced && !is_copy(stored, *index) {
                     permanent.push((*index, failure.clone()));
+                } else if bounced {
+                    // A copy that nobody takes changes nothing for the message.
                 } else if worst.is_none() || failure.class == Class::Uncertain {
                     worst = Some(failure.clone());
                 }
@@ -506,10 +530,7 @@ fn next_step(
     at: Timestamp,
 ) -> Option<Again> {
     let open = settlement.recipients.iter().any(|r| !r.is_settled());
-    let bounced = settlement
-        .recipients
-        .iter()
-        .any(|r| r.status == RecipientStatus::Bounced);
+    let bounced = has_bounced(stored, &settlement.recipients);
     let Some(failure) = worst.filter(|_| open) else {
         settlement.state = if bounced { State::Failed } else { State::Done };
         settlement.count_attempt = true;
@@ -517,8 +538,9 @@ fn next_step(
             settlement.reason = settlement
                 .recipients
                 .iter()
-                .find(|r| r.status == RecipientStatus::Bounced)
-                .map(|r| r.reply.clone())
+                .enumerate()
+                .find(|(i, r)| r.status == RecipientStatus::Bounced && !is_copy(stored, *i))
+                .map(|(_, r)| r.reply.clone())
                 .unwrap_or_default();
         }
         return None;
@@ -612,7 +634,9 @@ pub async fn give_up(tools: &Tools, now: &Now, tenant: &Arc<Tenant>, route: Rout
         key,
         pool: Arc::default(),
         health: Health::default(),
+        own_error: None,
         slowed: 0,
+        ticket: None,
         server: String::new(),
         generation: 0,
         clock: Clock::start(),

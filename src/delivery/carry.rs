@@ -10,9 +10,9 @@ use super::attempt::{MEMORY_KIB, Now, Tools, Way};
 use super::preparing::{self, Preparing};
 use crate::explain::Cause;
 use crate::failure::{Class, Scope, Stage};
-use crate::message::Content;
+use crate::message::{Content, Role};
 use crate::smtp::capabilities::Capabilities;
-use crate::spool::{Claim, Kind, Stored, is_intact};
+use crate::spool::{Claim, Stored, is_intact};
 use crate::tenant::route::Route;
 use crate::transport::smtp::{Connection, DotHook};
 use crate::transport::{Failure, RecipientResult, Upstream, capture, gmail, graph};
@@ -37,6 +37,16 @@ impl Outcome {
             key: None,
             refuses_null: false,
         }
+    }
+
+    /// The failure of the route as a whole.
+    fn route_failure(&self) -> Option<&Failure> {
+        self.results.iter().find_map(|r| {
+            r.result
+                .as_ref()
+                .err()
+                .filter(|failure| failure.scope == Scope::Route)
+        })
     }
 }
 
@@ -64,19 +74,60 @@ pub(super) async fn deliver(
             return Outcome::of(all_failed(&open, &failure));
         }
     };
-    let job = Job {
-        tools,
-        now,
-        way,
-        stored,
-        content: &content,
-        open: &open,
-        claim,
-    };
-    match way.route.upstream().as_ref() {
-        Upstream::Smtp(settings) => job.smtp(settings).await,
-        Upstream::Graph(_) | Upstream::Gmail(_) | Upstream::Capture(_) => job.whole().await,
+    let mut outcome: Option<Outcome> = None;
+    for (open, information) in groups(now, way, stored, open) {
+        let job = Job {
+            tools,
+            now,
+            way,
+            stored,
+            content: &content,
+            open: &open,
+            information,
+            claim,
+        };
+        let next = match (way.route.upstream().as_ref(), &outcome) {
+            // What ails the route ails the rest as well.
+            (_, Some(before)) if before.route_failure().is_some() => {
+                let failure = before.route_failure().cloned().map(Box::new);
+                let failed = failure.map(|f| all_failed(&open, &f));
+                Outcome::of(failed.unwrap_or_default())
+            }
+            (Upstream::Smtp(settings), _) => job.smtp(settings).await,
+            (Upstream::Graph(_) | Upstream::Gmail(_) | Upstream::Capture(_), _) => {
+                job.whole().await
+            }
+        };
+        match &mut outcome {
+            Some(before) => before.results.extend(next.results),
+            None => outcome = Some(next),
+        }
     }
+    outcome.unwrap_or_else(|| Outcome::of(Vec::new()))
+}
+
+/// Recipients that get the same octets. Support gets what we know of the route as well, which is
+/// nobody else's business.
+fn groups(
+    now: &Now,
+    way: &Way,
+    stored: &Stored,
+    open: Vec<usize>,
+) -> Vec<(Vec<usize>, Option<String>)> {
+    let attaches = now
+        .directory
+        .support()
+        .is_some_and(|s| s.attaches_information);
+    let is_support = |index: &usize| {
+        let recipient = stored.envelope.recipients.get(*index);
+        attaches && recipient.is_some_and(|r| r.role == Role::Support)
+    };
+    let (support, others): (Vec<usize>, Vec<usize>) = open.into_iter().partition(is_support);
+    let information = (!support.is_empty()).then(|| super::report::information(now, way, stored));
+    [(others, None), (support, information)]
+        .into_iter()
+        .filter(|(open, _)| !open.is_empty())
+        .collect()
 }
 
 fn all_failed(open: &[usize], failure: &Failure) -> Vec<RecipientResult> {
@@ -95,6 +146,8 @@ struct Job<'a> {
     stored: &'a Arc<Stored>,
     content: &'a Bytes,
     open: &'a [usize],
+    /// What goes along to support.
+    information: Option<String>,
     claim: &'a Claim,
 }
 
@@ -218,7 +271,7 @@ impl Job<'_> {
             }
             let null_sender = prepared.mail_from().is_none();
             let refused_at_mail = sent.results.iter().all(|r| matches!(&r.result, Err(f) if f.stage == Stage::Mail && f.reply.as_ref().is_some_and(crate::smtp::reply::Reply::is_permanent)));
-            if null_sender && refused_at_mail && self.stored.kind == Kind::Bounce && !null_refused {
+            if null_sender && refused_at_mail && self.stored.kind.is_ours() && !null_refused {
                 null_refused = true;
                 if sent.reusable {
                     kept = Some(connection);
@@ -266,6 +319,7 @@ impl Job<'_> {
             secrets: self.tools.context.secrets.clone(),
             capabilities: capabilities.clone(),
             null_refused,
+            information: self.information.clone(),
         };
         if work.is_quick() {
             return work.run();

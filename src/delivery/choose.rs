@@ -9,6 +9,7 @@ use super::attempt::{Now, Way};
 use super::lane::{self, Gate, Pool};
 use super::pace::Pause;
 use super::scheduler::{Queues, SERVER_LIMIT, Scheduler, Step, lock};
+use super::series::Share;
 use crate::failure::Class;
 use crate::message::TenantId;
 use crate::tenant::Tenant;
@@ -61,21 +62,29 @@ impl Scheduler {
         let Some(queue) = queues.tenants.get(id) else {
             return Step::Wait;
         };
-        let due: Vec<(i64, Option<RouteKey>)> = queue
-            .due(LOOK_AHEAD)
+        let due: Vec<(i64, Option<RouteKey>, Share)> = queue
+            .due(LOOK_AHEAD, tenant.series.is_some())
             .into_iter()
-            .map(|seq| (seq, queue.pinned.get(&seq).cloned()))
+            .map(|seq| {
+                let share = Share {
+                    single: queue.is_single(seq),
+                    weight: queue.recipients(seq),
+                };
+                (seq, queue.pinned.get(&seq).cloned(), share)
+            })
             .collect();
         if due.is_empty() || !self.relay_allows(queues, now, id, &first, at) {
             return Step::Wait;
         }
         let second = route::fallback(tenant, now.directory.system());
         let mut wake: Option<Timestamp> = None;
-        let mut tried: Vec<Option<RouteKey>> = Vec::new();
-        for (seq, pinned) in due {
-            if tried.contains(&pinned) {
+        let mut tried: Vec<(Option<RouteKey>, bool)> = Vec::new();
+        for (seq, pinned, share) in due {
+            let kind = (pinned, share.single);
+            if tried.contains(&kind) {
                 continue; // what holds one back holds back all of its kind
             }
+            let pinned = &kind.0;
             let candidates = match self.candidates(
                 queues,
                 tenant,
@@ -94,17 +103,27 @@ impl Scheduler {
                     continue;
                 }
             };
-            if let Some(way) = self.open_lane(queues, tenant, candidates, at, &mut wake) {
+            if let Some(way) = self.open_lane(queues, tenant, candidates, share, at, &mut wake) {
                 let slowed = queues.slowed.get(&seq).copied().unwrap_or(0);
                 if let Some(queue) = queues.tenants.get_mut(id) {
                     queue.take(seq);
                 }
+                let own_error = match &way.route {
+                    Route::System { fallback: true, .. } => {
+                        queues.health(&first.key(tenant)).last_error
+                    }
+                    Route::System { .. } | Route::Own(_) => None,
+                };
                 return Step::Start {
                     seq,
-                    way: Box::new(Way { slowed, ..way }),
+                    way: Box::new(Way {
+                        slowed,
+                        own_error,
+                        ..way
+                    }),
                 };
             }
-            tried.push(pinned);
+            tried.push(kind);
         }
         if let Some(at) = wake {
             queues.timers.insert((at, id.clone()), ());
@@ -152,6 +171,7 @@ impl Scheduler {
         queues: &mut Queues,
         tenant: &Arc<Tenant>,
         candidates: Vec<Route>,
+        share: Share,
         at: Timestamp,
         wake: &mut Option<Timestamp>,
     ) -> Option<Way> {
@@ -197,6 +217,32 @@ impl Scheduler {
                 }
                 return None;
             }
+            let mut ticket = None;
+            if let Some(series) = tenant.series {
+                let portions = queues
+                    .portions
+                    .entry((tenant.id.clone(), key.clone()))
+                    .or_default();
+                let weight = if route.upstream().counts_recipients() {
+                    share.weight
+                } else {
+                    1
+                };
+                match portions.admit(series, Share { weight, ..share }) {
+                    Ok(admitted) => ticket = Some(admitted),
+                    Err(Pause::Until(pause)) => {
+                        let until = lane::after(at, pause);
+                        *wake = Some(wake.map_or(until, |w| w.min(until)));
+                        return None;
+                    }
+                    Err(Pause::Running) => {
+                        if !lane.waiting.contains(&tenant.id) {
+                            lane.waiting.push(tenant.id.clone());
+                        }
+                        return None;
+                    }
+                }
+            }
             running.active += 1;
             lane.active += 1;
             let generation = lane.generation;
@@ -207,7 +253,9 @@ impl Scheduler {
                 key,
                 pool,
                 health,
+                own_error: None,
                 slowed: 0,
+                ticket,
                 server,
                 generation,
                 clock: queues.clock,

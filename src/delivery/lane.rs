@@ -36,6 +36,9 @@ pub struct Health {
     /// The words that led to it.
     #[serde(default)]
     pub reason: String,
+    /// The last failure, also of a route that works again.
+    #[serde(default)]
+    pub last_error: Option<(Timestamp, String)>,
     /// Times that do not count towards giving up.
     #[serde(default)]
     pub excluded: Vec<(Timestamp, Timestamp)>,
@@ -131,6 +134,7 @@ impl Health {
             _ => {}
         }
         self.reason = reason.to_owned();
+        self.last_error = Some((now, self.reason.clone()));
     }
 
     /// A quota: nothing for a while, not counted.
@@ -139,6 +143,7 @@ impl Health {
         self.slow_until = Some(until);
         self.exclude(now, until);
         self.reason = reason.to_owned();
+        self.last_error = Some((now, self.reason.clone()));
     }
 
     /// One probe may go at once.

@@ -14,6 +14,7 @@ mod report;
 pub mod retry;
 pub mod scheduler;
 pub mod sender;
+mod series;
 mod sweep;
 mod upkeep;
 

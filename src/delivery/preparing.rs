@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::attempt::Now;
-use super::sender::{prepare_for, signing_keys};
+use super::sender::{Job, prepare_for, signing_keys};
 use crate::failure::Scope;
 use crate::prepare::dkim::SigningKey;
 use crate::prepare::{Preparation, Prepared};
@@ -30,6 +30,8 @@ pub(super) struct Preparing {
     pub secrets: Secrets,
     pub capabilities: Capabilities,
     pub null_refused: bool,
+    /// What goes along to support.
+    pub information: Option<String>,
 }
 
 /// Octets of a message that are prepared in between; more would hold up others.
@@ -44,17 +46,19 @@ impl Preparing {
 
     /// Does it.
     pub fn run(self) -> Result<Done, Box<Failure>> {
-        let done = prepare_for(
-            &self.tenant,
-            &self.route,
-            &self.stored,
-            &self.content,
-            &self.open,
-            &self.now.hostname,
-            &self.secrets,
-            &self.capabilities,
-            self.null_refused,
-        );
+        let done = prepare_for(&Job {
+            tenant: &self.tenant,
+            route: &self.route,
+            stored: &self.stored,
+            content: &self.content,
+            recipients: &self.open,
+            hostname: &self.now.hostname,
+            secrets: &self.secrets,
+            capabilities: &self.capabilities,
+            null_refused: self.null_refused,
+            from: None,
+            information: self.information.as_deref(),
+        });
         let Preparation { prepared, refused } = done.map_err(|error| {
             let mut failure = Failure::of_prepare(&error);
             if matches!(self.route, Route::System { .. }) {
@@ -63,6 +67,9 @@ impl Preparing {
             }
             Box::new(failure)
         })?;
+        if let Some(why) = prepared.as_ref().and_then(Prepared::no_signature) {
+            tracing::info!(id = %self.stored.id, tenant = %self.tenant.id, event = "no-signature", reason = why);
+        }
         let refused = refused.into_iter().map(|(index, error)| {
             let mut failure = Failure::of_prepare(&error);
             failure.scope = Scope::Recipient;

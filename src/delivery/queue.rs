@@ -1,6 +1,6 @@
 //! What waits for one tenant: due messages in order of acceptance, others by their time.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
 
@@ -16,11 +16,35 @@ pub struct TenantQueue {
     pub pinned: HashMap<i64, RouteKey>,
     /// Messages whose pinned route is gone: only new settings or a person can help.
     pub parked: HashSet<i64>,
+    /// Messages that are no part of a run of serial mail.
+    singles: BTreeSet<i64>,
+    /// Messages with several recipients, and how many.
+    several: HashMap<i64, u32>,
     /// Why nothing goes (no route), and since when.
     no_route: Option<(String, Timestamp)>,
 }
 
 impl TenantQueue {
+    /// What a waiting message counts for, where serial mail goes in portions.
+    pub fn note(&mut self, seq: i64, single: bool, recipients: u32) {
+        if single {
+            self.singles.insert(seq);
+        }
+        if recipients > 1 {
+            self.several.insert(seq, recipients);
+        }
+    }
+
+    /// Whether a message is no part of a run of serial mail.
+    pub fn is_single(&self, seq: i64) -> bool {
+        self.singles.contains(&seq)
+    }
+
+    /// How many recipients a message has.
+    pub fn recipients(&self, seq: i64) -> u32 {
+        self.several.get(&seq).copied().unwrap_or(1)
+    }
+
     /// A message is due.
     pub fn push_ready(&mut self, seq: i64, accepted: Timestamp) {
         if let Some(at) = self.later_at.remove(&seq) {
@@ -64,6 +88,8 @@ impl TenantQueue {
     pub fn forget(&mut self, seq: i64) {
         self.pinned.remove(&seq);
         self.parked.remove(&seq);
+        self.singles.remove(&seq);
+        self.several.remove(&seq);
     }
 
     /// Makes what is due at that time ready; gives when the next one is.
@@ -98,14 +124,31 @@ impl TenantQueue {
         }
     }
 
-    /// The first due messages, oldest first, without parked ones.
-    pub fn due(&self, limit: usize) -> Vec<i64> {
-        self.ready
-            .keys()
-            .filter(|seq| !self.parked.contains(seq))
-            .take(limit)
-            .copied()
-            .collect()
+    /// The first due messages, oldest first, without parked ones. `in_portions`: single mail goes
+    /// before serial mail.
+    pub fn due(&self, limit: usize, in_portions: bool) -> Vec<i64> {
+        let free = |seq: &&i64| !self.parked.contains(seq);
+        if !in_portions {
+            return self
+                .ready
+                .keys()
+                .filter(free)
+                .take(limit)
+                .copied()
+                .collect();
+        }
+        let singles = self
+            .singles
+            .iter()
+            .filter(|seq| self.ready.contains_key(seq));
+        let runs = self.ready.keys().filter(|seq| !self.singles.contains(seq));
+        // Some of both: where one kind has to wait, the other may go.
+        let some = |seqs: &mut dyn Iterator<Item = &i64>| -> Vec<i64> {
+            seqs.filter(free).take(limit).copied().collect()
+        };
+        let mut due = some(&mut singles.into_iter());
+        due.extend(some(&mut runs.into_iter()));
+        due
     }
 
     /// All waiting messages with their time of acceptance, due ones first.
@@ -139,14 +182,14 @@ mod tests {
         queue.push_later(at(5), 2, at(0));
         assert_eq!(queue.waiting().count(), 2);
         assert_eq!(queue.advance(at(12)), Some(at(20)));
-        assert_eq!(queue.due(9), [2]);
+        assert_eq!(queue.due(9, false), [2]);
         queue.push_ready(1, at(0));
-        assert_eq!(queue.due(9), [1, 2]);
+        assert_eq!(queue.due(9, false), [1, 2]);
         assert_eq!(queue.advance(at(30)), None);
         queue.take(1);
         queue.parked.insert(2);
-        assert!(queue.due(9).is_empty());
+        assert!(queue.due(9, false).is_empty());
         queue.rush();
-        assert_eq!(queue.due(9), [2]);
+        assert_eq!(queue.due(9, false), [2]);
     }
 }

@@ -149,3 +149,57 @@ pub(super) fn owed_for_success(
     owed.notice = Notice::Relayed;
     Some(owed)
 }
+
+/// What support wants to know: version, tenant, route and its last error. Nothing secret: what is
+/// in it stands in the log as well.
+pub(super) fn information(now: &Now, way: &Way, stored: &Stored) -> String {
+    let german = way.tenant.language == Language::De;
+    let say = |de: &'static str, en: &'static str| if german { de } else { en };
+    let last = |error: &Option<(Timestamp, String)>| {
+        error.as_ref().map_or_else(
+            || say("keiner", "none").to_owned(),
+            |(at, text)| format!("{} {text}", crate::message::date::format(*at)),
+        )
+    };
+    let mut lines = vec![
+        format!("Postbote {}", env!("CARGO_PKG_VERSION")),
+        format!("{}: {}", say("Rechner", "Host"), now.hostname),
+        format!(
+            "{}: {} ({})",
+            say("Mandant", "Tenant"),
+            way.tenant.id,
+            way.tenant.name
+        ),
+        format!(
+            "{}: {} ({})",
+            say("Weg", "Route"),
+            way.key,
+            way.route.upstream().describe()
+        ),
+        format!(
+            "{}: {}",
+            say("Letzter Fehler", "Last error"),
+            last(&way.health.last_error)
+        ),
+    ];
+    if let Some(own) = &way.own_error {
+        lines.push(format!(
+            "{}: {}",
+            say(
+                "Letzter Fehler des eigenen Wegs",
+                "Last error of the own route"
+            ),
+            last(&Some(own.clone()))
+        ));
+    }
+    lines.push(format!("{}: {}", say("Nachricht", "Message"), stored.id));
+    lines.push(format!(
+        "{}: {}, {}: {}",
+        say("Zugang", "Listener"),
+        stored.origin.listener,
+        say("Anmeldung", "Login"),
+        stored.origin.login.as_deref().unwrap_or("-")
+    ));
+    lines.push(String::new());
+    lines.join("\n")
+}

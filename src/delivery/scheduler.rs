@@ -17,6 +17,7 @@ use super::clock::Clock;
 use super::lane::{self, Gate, Health, Pool};
 use super::pace::Pace;
 use super::queue::TenantQueue;
+use super::series::Portions;
 use crate::failure::Class;
 use crate::message::TenantId;
 use crate::spool::operate::{Action, Filter, Overlay, Report};
@@ -65,6 +66,8 @@ pub(super) struct Queues {
     held_since: Option<Timestamp>,
     /// Attempts that run at each server, and tenants that wait for one of them to end.
     pub(super) servers: HashMap<String, Server>,
+    /// Where the serial mail of each tenant stands on each route.
+    pub(super) portions: HashMap<(TenantId, RouteKey), Portions>,
     /// The machine's clock when last looked at.
     pub(super) clock: Clock,
     /// It has jumped, and the lanes have to remember that over a restart.
@@ -112,6 +115,7 @@ impl Queues {
 
     fn add(&mut self, waiting: Waiting, longest: Duration) {
         let queue = self.tenants.entry(waiting.tenant.clone()).or_default();
+        queue.note(waiting.seq, waiting.single, waiting.recipients);
         match waiting.next {
             Some(at) if at > self.clock.now() => {
                 // Planned by a clock that was wrong, it would wait for years.
@@ -163,6 +167,13 @@ impl Queues {
     /// Gives back the slot of an attempt; gives the tenants that wait for one.
     fn free_slot(&mut self, way: &Way) -> Vec<TenantId> {
         let mut waiting = Vec::new();
+        if let Some(ticket) = way.ticket
+            && let Some(portions) = self
+                .portions
+                .get_mut(&(way.tenant.id.clone(), way.key.clone()))
+        {
+            portions.ended(ticket);
+        }
         if let Some(server) = self.servers.get_mut(&way.server) {
             server.active -= 1;
             waiting = std::mem::take(&mut server.waiting);

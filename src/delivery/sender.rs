@@ -8,32 +8,48 @@ use crate::prepare::{self, Preparation, PrepareError, Source, dkim, rewrite};
 use crate::smtp::address::Address;
 use crate::smtp::capabilities::Capabilities;
 use crate::spool::Stored;
+use crate::tenant::document::Facts;
 use crate::tenant::route::Route;
-use crate::tenant::{ApplicationFrom, ReplyTo, SystemSender, Tenant};
+use crate::tenant::sender::{Choice, MissingGrant};
+use crate::tenant::{ReplyTo, SystemSender, Tenant};
 use crate::transport::Upstream;
 use crate::transport::smtp::Utf8Headers;
 
+/// What there is to prepare, and for whom.
+#[derive(Clone, Copy)]
+pub struct Job<'a> {
+    /// Whose mail it is.
+    pub tenant: &'a Tenant,
+    /// The way it goes.
+    pub route: &'a Route,
+    /// The message.
+    pub stored: &'a Stored,
+    /// Its bytes.
+    pub content: &'a Bytes,
+    /// The recipients of this attempt, as indexes into the envelope.
+    pub recipients: &'a [usize],
+    /// Our name.
+    pub hostname: &'a str,
+    /// Where the signing keys are.
+    pub secrets: &'a crate::vault::Secrets,
+    /// What the server can.
+    pub capabilities: &'a Capabilities,
+    /// The server refuses a null return path.
+    pub null_refused: bool,
+    /// Another sender than the rules give: a test whether the server takes it.
+    pub from: Option<&'a Address>,
+    /// What goes along to support.
+    pub information: Option<&'a str>,
+}
+
 /// Prepares a message for a route. The one way, for delivery, `test` and `preview` alike.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "each is a different thing; a struct would only name them again"
-)]
-pub fn prepare_for(
-    tenant: &Tenant,
-    route: &Route,
-    stored: &Stored,
-    content: &Bytes,
-    recipients: &[usize],
-    hostname: &str,
-    secrets: &crate::vault::Secrets,
-    capabilities: &Capabilities,
-    null_refused: bool,
-) -> Result<Preparation, PrepareError> {
-    let settings = sender_settings(tenant, route, stored, content, hostname);
+pub fn prepare_for(job: &Job<'_>) -> Result<Preparation, PrepareError> {
+    let Job { stored, route, .. } = *job;
+    let settings = sender_settings(job)?;
     let mut signers = Vec::new();
-    for key in signing_keys(tenant, route) {
+    for key in signing_keys(job.tenant, route) {
         let loaded = key
-            .key(secrets)
+            .key(job.secrets)
             .map_err(|e| PrepareError::Signing(e.to_string()))?;
         signers.push(dkim::Signer {
             domain: &key.domain,
@@ -46,12 +62,12 @@ pub fn prepare_for(
         accepted: stored.accepted,
         origin: &stored.origin,
         envelope: &stored.envelope,
-        recipients,
-        content,
+        recipients: job.recipients,
+        content: job.content,
         ours: stored.kind.is_ours(),
-        null_refused,
+        null_refused: job.null_refused,
     };
-    prepare::prepare(&source, &settings, &signers, capabilities)
+    prepare::prepare(&source, &settings, &signers, job.capabilities)
 }
 
 /// The keys that sign what leaves by this route.
@@ -68,45 +84,46 @@ pub(super) fn signing_keys<'a>(
 }
 
 /// The sender that this route gives the message, by today's settings.
-fn sender_settings(
-    tenant: &Tenant,
-    route: &Route,
-    stored: &Stored,
-    content: &Bytes,
-    hostname: &str,
-) -> prepare::Settings {
+fn sender_settings(job: &Job<'_>) -> Result<prepare::Settings, PrepareError> {
+    let Job {
+        tenant,
+        route,
+        stored,
+        ..
+    } = *job;
     let rules = &tenant.sender;
     let utf8_headers = match route.upstream().as_ref() {
         Upstream::Smtp(settings) => settings.utf8_headers,
         Upstream::Graph(_) | Upstream::Gmail(_) | Upstream::Capture(_) => Utf8Headers::Auto,
     };
-    let reply_to = match &rules.reply_to {
-        _ if stored.kind.is_ours() => prepare::ReplyTo::Untouched,
-        ReplyTo::Application => prepare::ReplyTo::ApplicationElse(tenant.email.clone()),
-        ReplyTo::OriginalFrom => prepare::ReplyTo::OriginalFromElse(tenant.email.clone()),
-        ReplyTo::Fixed(address) => prepare::ReplyTo::Fixed(address.clone()),
-    };
-    let own_domains = tenant
-        .dkim
-        .iter()
-        .map(|k| k.domain.clone())
-        .chain([rules.address.ascii_domain()])
-        .collect();
     let mut settings = prepare::Settings {
         address: rules.address.clone(),
         name: rules.name.clone(),
         keep_from: false,
-        reply_to,
+        reply_to: prepare::ReplyTo::Untouched,
         return_path: rules.return_path.clone(),
         utf8_headers,
-        hostname: hostname.to_owned(),
+        hostname: job.hostname.to_owned(),
         detour: None,
         recipients_in_header: route.upstream().takes_recipients_from_header(),
-        own_domains,
+        own_domains: Vec::new(),
+        removed: Vec::new(),
+        signature: None,
+        information: job.information.map(str::to_owned),
+        notes: Vec::new(),
     };
-    if rules.application_from != ApplicationFrom::Replace {
-        settings.keep_from = kept_from(tenant, stored, content).is_some();
+    if !stored.kind.is_ours() {
+        by_rules(job, &mut settings)?;
     }
+    if let Some(from) = job.from {
+        settings.address = from.clone();
+        settings.return_path = None;
+        settings.keep_from = false;
+    }
+    let own_domains = tenant.dkim.iter().map(|k| k.domain.clone());
+    settings.own_domains = own_domains
+        .chain([settings.address.ascii_domain()])
+        .collect();
     if let Route::System {
         system, fallback, ..
     } = route
@@ -121,9 +138,62 @@ fn sender_settings(
             settings.address = system.email.clone();
             settings.name.clone_from(&system.name);
             settings.keep_from = false;
+            settings
+                .notes
+                .push("sender: the system relay's own".to_owned());
         }
     }
+    Ok(settings)
+}
+
+/// What the tenant's rules make of an application's message.
+fn by_rules(job: &Job<'_>, settings: &mut prepare::Settings) -> Result<(), PrepareError> {
+    let Ok(header) = Header::parse(job.content) else {
+        return Ok(()); // preparation says so
+    };
+    let tenant = job.tenant;
+    let choice = choose(tenant, job.stored, job.content, &header)
+        .map_err(|missing| PrepareError::Sender(missing.to_string()))?;
+    settings.address = choice.address.clone();
+    choice.name.clone_into(&mut settings.name);
+    settings.keep_from = choice.keeps_from;
+    settings.reply_to = match choice.reply_to {
+        ReplyTo::Application => prepare::ReplyTo::ApplicationElse(choice.reply_else.clone()),
+        ReplyTo::OriginalFrom => prepare::ReplyTo::OriginalFromElse(choice.reply_else.clone()),
+        ReplyTo::Fixed(address) => prepare::ReplyTo::Fixed(address.clone()),
+    };
+    settings.signature = choice.own.and_then(|user| user.signature.clone());
     settings
+        .removed
+        .extend(tenant.copies.case_worker_header.clone());
+    let told_by = choice.document.filter(|d| d.removes_header);
+    settings
+        .removed
+        .extend(told_by.and_then(|d| d.rule.header.as_ref().map(|(name, _)| name.clone())));
+    if let Some(document) = choice.document {
+        settings.notes.push(format!("document: {}", document.name));
+    }
+    settings.notes.push(format!("sender: {}", choice.why));
+    Ok(())
+}
+
+/// Whose sender a message gets by today's rules.
+fn choose<'a>(
+    tenant: &'a Tenant,
+    stored: &Stored,
+    head: &[u8],
+    header: &Header,
+) -> Result<Choice<'a>, MissingGrant> {
+    let login = stored.origin.login.as_deref();
+    let facts = Facts {
+        login,
+        listener: &stored.origin.listener,
+        mail_from: stored.envelope.mail_from.as_ref(),
+        message: head,
+        header,
+    };
+    let from = rewrite::application_from(head, header);
+    tenant.choose_sender(login.and_then(|l| tenant.user(l)), &facts, from.as_ref())
 }
 
 /// The return path that a message leaves with today: where its bounce goes. Without one of its
@@ -133,24 +203,20 @@ pub fn return_path(tenant: &Tenant, stored: &Stored) -> Address {
     if let Some(address) = &rules.return_path {
         return address.clone();
     }
-    let kept = (rules.application_from != ApplicationFrom::Replace && !stored.kind.is_ours())
-        .then(|| kept_from(tenant, stored, &head(stored)))
-        .flatten();
-    kept.unwrap_or_else(|| rules.address.clone())
-}
-
-/// The application's From, where its user may use it.
-fn kept_from(tenant: &Tenant, stored: &Stored, head: &[u8]) -> Option<Address> {
-    let user = stored
-        .origin
-        .login
-        .as_deref()
-        .and_then(|login| tenant.user(login));
-    if stored.origin.login.is_some() && user.is_none() {
-        return None; // the login is gone, and its rights with it
+    if stored.kind.is_ours() || tenant.has_one_sender() {
+        return rules.address.clone();
     }
-    let header = Header::parse(head).ok()?;
-    rewrite::application_from(head, &header).filter(|address| tenant.may_use(user, address))
+    let head = head(stored);
+    let Ok(header) = Header::parse(&head) else {
+        return rules.address.clone();
+    };
+    match choose(tenant, stored, &head, &header) {
+        Ok(choice) if choice.keeps_from => {
+            rewrite::application_from(&head, &header).unwrap_or_else(|| choice.address.clone())
+        }
+        Ok(choice) => choice.address.clone(),
+        Err(_) => rules.address.clone(),
+    }
 }
 
 /// The beginning of a message with its whole header section; empty if it cannot be read.

@@ -76,6 +76,8 @@ pub enum Cause {
     OwnAddress,
     /// The message cannot be brought into a form that may leave.
     MessageUnusable,
+    /// The sender that the rules give a message may no longer be used by its login.
+    SenderNotGranted,
     /// A DKIM key is missing or cannot be read.
     KeyUnusable,
     /// The directory of captured mail cannot be written.
@@ -131,6 +133,7 @@ impl Cause {
         Self::Utf8AddressUnsupported,
         Self::OwnAddress,
         Self::MessageUnusable,
+        Self::SenderNotGranted,
         Self::KeyUnusable,
         Self::WriteFailed,
         Self::ConsentMissing,
@@ -179,6 +182,7 @@ impl Cause {
             Self::Utf8AddressUnsupported => "utf8-address-unsupported",
             Self::OwnAddress => "own-address",
             Self::MessageUnusable => "message-unusable",
+            Self::SenderNotGranted => "sender-not-granted",
             Self::KeyUnusable => "key-unusable",
             Self::WriteFailed => "write-failed",
             Self::ConsentMissing => "consent-missing",
@@ -234,6 +238,7 @@ impl Cause {
             Self::TooLargeForUpstream
             | Self::Utf8AddressUnsupported
             | Self::MessageUnusable
+            | Self::SenderNotGranted
             | Self::TooLargeToSplit
             | Self::UploadNotPermitted => Class::Permanent,
         }
@@ -248,6 +253,7 @@ impl Cause {
             | Self::CredentialMissing
             | Self::OwnAddress
             | Self::MessageUnusable
+            | Self::SenderNotGranted
             | Self::TooLargeToSplit
             | Self::UploadNotPermitted
             | Self::KeyUnusable => Stage::Prepare,
@@ -798,6 +804,21 @@ impl Cause {
                          shows what is wrong. Then send the message again.",
                 },
             },
+            Self::SenderNotGranted => &Explanation {
+                cause: Text {
+                    de: "Diese Belegart hat eine eigene Absenderadresse, die der Benutzer, der die \
+                         Mail eingeliefert hat, nicht (mehr) verwenden darf.",
+                    en: "This document type has a sender address of its own, which the user who \
+                         handed in the mail may not use (any more).",
+                },
+                remedy: Text {
+                    de: "In der Mandantendatei die Adresse bei senders des Benutzers oder einer \
+                         seiner Gruppen eintragen. Danach „postbote queue retry --state failed“ \
+                         ausführen.",
+                    en: "In the tenant's file, add the address to senders of the user or of one of \
+                         its groups. Then run 'postbote queue retry --state failed'.",
+                },
+            },
             Self::KeyUnusable => &Explanation {
                 cause: Text {
                     de: "Der Schlüssel für die DKIM-Signatur (das Echtheitssiegel der Domain) \
@@ -960,6 +981,7 @@ mod tests {
             (Cause::CredentialMissing, Class::Suspend),
             (Cause::ClientCertificateUnusable, Class::Suspend),
             (Cause::KeyUnusable, Class::Suspend),
+            (Cause::SenderNotGranted, Class::Permanent),
             (Cause::OwnAddress, Class::Suspend),
             (Cause::MessageUnusable, Class::Permanent),
             (Cause::TooLargeForUpstream, Class::Permanent),

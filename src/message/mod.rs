@@ -9,5 +9,5 @@ pub mod mailbox;
 pub mod rfc2047;
 
 pub use content::Content;
-pub use envelope::{Envelope, Recipient};
+pub use envelope::{Envelope, Recipient, Role};
 pub use id::{MessageId, TenantId};

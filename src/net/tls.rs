@@ -114,6 +114,29 @@ pub fn key_hash(certificate: &CertificateDer<'_>) -> [u8; 32] {
     out
 }
 
+/// What was agreed with a server, and what it has shown.
+#[derive(Debug, Clone)]
+pub struct Agreed {
+    /// `TLS 1.3`
+    pub version: String,
+    /// The cipher suite, by its name in rustls.
+    pub cipher: String,
+    /// Its own certificate, DER.
+    pub certificate: Option<Vec<u8>>,
+}
+
+/// What was agreed in a session.
+pub fn agreed(session: &rustls::ClientConnection) -> Agreed {
+    let version = session.protocol_version().map(|v| format!("{v:?}"));
+    let suite = session.negotiated_cipher_suite();
+    let chain = session.peer_certificates().unwrap_or_default();
+    Agreed {
+        version: version.unwrap_or_default().replace("TLSv1_", "TLS 1."),
+        cipher: suite.map_or_else(String::new, |s| format!("{:?}", s.suite())),
+        certificate: chain.first().map(|certificate| certificate.to_vec()),
+    }
+}
+
 #[derive(Debug)]
 struct Verifier {
     provider: Arc<CryptoProvider>,

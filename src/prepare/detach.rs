@@ -257,7 +257,7 @@ impl<'a> Part<'a> {
 
 /// A file name from a field's parameters: RFC 2231 in one or several pieces, RFC 2047 as many
 /// programs write it, or plain.
-fn file_name(field: &str, parameter_name: &str) -> Option<String> {
+pub(super) fn file_name(field: &str, parameter_name: &str) -> Option<String> {
     let plain = parameter(field, &format!("{parameter_name}*"))
         .map(|value| extended(&value, true))
         .or_else(|| {
@@ -339,7 +339,7 @@ fn text_of(charset: &str, octets: &[u8]) -> String {
 }
 
 /// Undoes a Content-Transfer-Encoding; `None`: it cannot be.
-fn decode(encoding: &str, body: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn decode(encoding: &str, body: &[u8]) -> Option<Vec<u8>> {
     match encoding {
         "base64" => {
             let config = GeneralPurposeConfig::new()

@@ -386,7 +386,7 @@ fn chunks_of(text: &str, length: usize) -> Vec<&str> {
     out
 }
 
-fn split_parameters(text: &str) -> Vec<&str> {
+pub(super) fn split_parameters(text: &str) -> Vec<&str> {
     let mut out = Vec::new();
     let (mut start, mut quoted, mut escaped) = (0, false, false);
     for (i, c) in text.char_indices() {

@@ -2,15 +2,18 @@
 //! made 7-bit where the next server demands it, signed last. As the settings are *now*, so a
 //! corrected setting heals mail that is already waiting.
 
+pub mod attach;
 pub mod detach;
 pub mod dkim;
 pub mod encode;
 pub mod rewrite;
+pub mod signature;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::failure::{Class, Scope, Stage};
+use crate::message::header::Header;
 use crate::message::{Envelope, MessageId, Recipient};
 use crate::smtp::address::Address;
 use crate::smtp::capabilities::Capabilities;
@@ -38,6 +41,14 @@ pub struct Settings {
     pub recipients_in_header: bool,
     /// Domains whose old signatures the rewriting breaks, so they are removed.
     pub own_domains: Vec<String>,
+    /// Fields that do not leave, in lower case.
+    pub removed: Vec<String>,
+    /// The user's signature, for text and HTML.
+    pub signature: Option<String>,
+    /// System information that goes along as an attachment.
+    pub information: Option<String>,
+    /// Which rules chose the sender, for `preview --explain`.
+    pub notes: Vec<String>,
 }
 
 /// Where answers go.
@@ -78,9 +89,13 @@ pub struct Origin {
     /// Its login.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login: Option<String>,
+    /// It is no part of a run of serial mail.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub single: bool,
 }
 
 /// What there is to prepare.
+#[derive(Clone, Copy)]
 pub struct Source<'a> {
     /// Its id.
     pub id: MessageId,
@@ -96,7 +111,7 @@ pub struct Source<'a> {
     pub content: &'a Bytes,
     /// A message of our own (bounce, notice, test): its sender fields are already right.
     pub ours: bool,
-    /// The server refuses a null return path: a bounce goes out under the sender's own address
+    /// The server refuses a null return path: a bounce or notice goes out under the sender's own address
     /// (it is marked as a bounce here and never bounced again).
     pub null_refused: bool,
 }
@@ -114,6 +129,7 @@ pub struct Prepared {
     ret_full: Option<bool>,
     envid: Option<String>,
     notes: Vec<String>,
+    no_signature: Option<String>,
 }
 
 /// One recipient of a prepared message.
@@ -178,6 +194,11 @@ impl Prepared {
         self.envid.as_deref()
     }
 
+    /// Why the user's signature could not be added.
+    pub fn no_signature(&self) -> Option<&str> {
+        self.no_signature.as_deref()
+    }
+
     /// Which rule did what, for `preview --explain`.
     pub fn notes(&self) -> &[String] {
         &self.notes
@@ -187,6 +208,10 @@ impl Prepared {
 /// Why something cannot be prepared for this route.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PrepareError {
+    /// The sender that today's rules give it may not be used (5.7.1). Admission refuses such mail;
+    /// only a right that was taken since gets here.
+    #[error("{0}")]
+    Sender(String),
     /// An address needs SMTPUTF8 and the server does not offer it (5.6.7).
     #[error("the address {0} needs SMTPUTF8, which the server does not offer")]
     Utf8Address(String),
@@ -214,7 +239,8 @@ impl PrepareError {
     /// How far it reaches, what to do, where it happened.
     pub fn classify(&self) -> (Scope, Class, Stage) {
         match self {
-            PrepareError::Utf8Address(_)
+            PrepareError::Sender(_)
+            | PrepareError::Utf8Address(_)
             | PrepareError::TooLarge { .. }
             | PrepareError::Unusable(_)
             | PrepareError::Conversion(_) => (Scope::Message, Class::Permanent, Stage::Prepare),
@@ -225,6 +251,7 @@ impl PrepareError {
     /// The enhanced status for a bounce.
     pub fn status(&self) -> &'static str {
         match self {
+            PrepareError::Sender(_) => "5.7.1",
             PrepareError::Utf8Address(_) => "5.6.7",
             PrepareError::TooLarge { .. } => "5.3.4",
             PrepareError::Unusable(_) => "5.6.0",
@@ -232,6 +259,37 @@ impl PrepareError {
             PrepareError::Signing(_) => "5.7.20",
         }
     }
+}
+
+/// The content with what is added to its body; `None`: nothing is.
+fn add_to_body(
+    source: &Source<'_>,
+    settings: &Settings,
+    notes: &mut Vec<String>,
+    no_signature: &mut Option<String>,
+) -> Option<Bytes> {
+    let mut changed: Option<Bytes> = None;
+    if let Some(text) = settings.signature.as_ref().filter(|_| !source.ours) {
+        let header = Header::parse(source.content).ok()?;
+        match signature::insert(source.content, &header, text) {
+            Ok(signed) => {
+                notes.push("signature: added".to_owned());
+                changed = Some(signed.into());
+            }
+            Err(why) => {
+                notes.push(format!("signature: not added, {why}"));
+                *no_signature = Some(why.to_string());
+            }
+        }
+    }
+    if let Some(information) = &settings.information {
+        let content = changed.as_ref().unwrap_or(source.content);
+        let header = Header::parse(content).ok()?;
+        let attached = attach::text(content, &header, "postbote.txt", information);
+        notes.push("system information: attached".to_owned());
+        changed = Some(attached.into());
+    }
+    changed
 }
 
 /// The outcome: what leaves, and recipients that cannot be reached this way.
@@ -250,7 +308,13 @@ pub fn prepare(
     signers: &[dkim::Signer<'_>],
     capabilities: &Capabilities,
 ) -> Result<Preparation, PrepareError> {
-    let mut notes = Vec::new();
+    let mut notes = settings.notes.clone();
+    let mut no_signature = None;
+    let added = add_to_body(source, settings, &mut notes, &mut no_signature);
+    let source = &Source {
+        content: added.as_ref().unwrap_or(source.content),
+        ..*source
+    };
     let mut refused = Vec::new();
     let mut recipients = Vec::new();
     let mut needs_utf8 = false;
@@ -334,6 +398,7 @@ pub fn prepare(
         ret_full: source.envelope.ret_full,
         envid: source.envelope.envid.clone(),
         notes,
+        no_signature,
     };
     Ok(Preparation {
         prepared: Some(prepared),

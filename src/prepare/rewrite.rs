@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::encode::{self, Converted, mailbox_text, push_field};
 use super::{PrepareError, PreparedRecipient, ReplyTo, Settings, Source, Utf8Headers};
 use crate::message::header::{Header, unfold};
-use crate::message::{date, mailbox, rfc2047};
+use crate::message::{Role, date, mailbox, rfc2047};
 use crate::smtp::address::Address;
 use crate::smtp::capabilities::Capabilities;
 
@@ -109,6 +109,7 @@ pub fn rewrite(
         envelope: settings
             .recipients_in_header
             .then(|| HeaderEnvelope::new(recipients)),
+        case_workers: case_workers(source, settings, recipients),
         out: Vec::with_capacity(header.body + 1024),
         seen: Vec::new(),
         notes,
@@ -157,6 +158,22 @@ pub fn rewrite(
         needs_utf8,
         utf8_header,
     })
+}
+
+/// The case workers, who stand in Cc. A server that delivers to whom the header names gets those of
+/// this attempt only.
+fn case_workers(
+    source: &Source<'_>,
+    settings: &Settings,
+    recipients: &[PreparedRecipient],
+) -> Vec<Address> {
+    let all = source.envelope.recipients.iter().enumerate();
+    all.filter(|(index, r)| {
+        r.role == Role::CaseWorker
+            && (!settings.recipients_in_header || recipients.iter().any(|p| p.index == *index))
+    })
+    .map(|(_, r)| r.address.clone())
+    .collect()
 }
 
 /// What the body's own description becomes.
@@ -279,6 +296,7 @@ struct Writer<'a> {
     utf8: bool,
     ours: bool,
     envelope: Option<HeaderEnvelope<'a>>,
+    case_workers: Vec<Address>,
     out: Vec<u8>,
     seen: Vec<String>,
     notes: &'a mut Vec<String>,
@@ -352,6 +370,14 @@ impl Writer<'_> {
         let raw = &message[field.raw.clone()];
         if REMOVED.contains(&name.as_str()) {
             self.notes.push(format!("{name}: removed"));
+            return;
+        }
+        if !self.ours && self.settings.removed.contains(&name) {
+            self.notes.push(format!("{name}: removed, as configured"));
+            return;
+        }
+        if name == "cc" && !self.case_workers.is_empty() && !self.has("cc") {
+            self.cc(raw, value);
             return;
         }
         if self.envelope.is_some() && self.addressed(&name, raw, value) {
@@ -527,6 +553,43 @@ impl Writer<'_> {
         true
     }
 
+    /// Cc with the case workers. What it says is written anew: behind a comment or an open quote
+    /// they would not be read.
+    fn cc(&mut self, raw: &[u8], value: &[u8]) {
+        let text = unfold(value);
+        let list = mailbox::parse(&text);
+        let mut whole = !list.dubious && !list.group && !text.contains('(');
+        let mut kept = Vec::new();
+        for found in &list.mailboxes {
+            let address = found.address.as_ref().filter(|address| {
+                let envelope = self.envelope.as_mut();
+                envelope.is_none_or(|envelope| envelope.wants(address))
+            });
+            match address {
+                Some(address) => kept.push((found.name.as_str(), address.clone())),
+                None => whole = false,
+            }
+        }
+        if !whole && !text.is_empty() {
+            let mut copy = b"X-Original-Cc:".to_vec();
+            copy.extend_from_slice(&raw[raw.len() - value.len()..]);
+            self.copy(&copy, b"X-Original-Cc", value);
+        }
+        for worker in std::mem::take(&mut self.case_workers) {
+            if let Some(envelope) = &mut self.envelope {
+                envelope.wants(&worker);
+            }
+            self.notes.push(format!("Cc: {worker}, the case worker"));
+            kept.push(("", worker));
+        }
+        let texts: Vec<String> = kept
+            .iter()
+            .map(|(name, address)| mailbox_text(name, address, 4, self.utf8))
+            .collect();
+        self.seen.push("cc".to_owned());
+        self.line(&format!("Cc: {}", texts.join(",\r\n\t")));
+    }
+
     /// Recipients that no field names, for a server that knows no envelope. It removes the field.
     fn hidden(&mut self) {
         let Some(envelope) = &self.envelope else {
@@ -644,6 +707,9 @@ impl Writer<'_> {
                 self.from_address.ascii_domain()
             ));
             self.notes.push("Message-ID: added".to_owned());
+        }
+        if !self.case_workers.is_empty() {
+            self.cc(b"", b"");
         }
         if !self.has("to") && !self.has("cc") {
             self.line("To: undisclosed-recipients:;");

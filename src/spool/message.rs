@@ -259,6 +259,10 @@ pub struct Waiting {
     pub accepted: Timestamp,
     /// When it is due; `None`: now.
     pub next: Option<Timestamp>,
+    /// It is no part of a run of serial mail.
+    pub single: bool,
+    /// How many recipients it has.
+    pub recipients: u32,
 }
 
 /// A notice that is owed to a return path: durable from the moment its cause is.

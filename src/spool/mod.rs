@@ -145,6 +145,8 @@ impl Stored {
             tenant: self.tenant.clone(),
             accepted: self.accepted,
             next,
+            single: self.origin.single || self.kind.is_ours(),
+            recipients: u32::try_from(self.envelope.recipients.len()).unwrap_or(u32::MAX),
         }
     }
 }
@@ -272,7 +274,7 @@ impl Spool {
         inner.store.fold_now()?;
         inner.store.read_now(|db| {
             let mut query = db.prepare(
-                "SELECT seq, body, tenant, state, size, accepted, next FROM messages ORDER BY seq",
+                "SELECT seq, body, tenant, state, size, accepted, next, json_array_length(recipients) FROM messages ORDER BY seq",
             )?;
             let mut rows = query.query([])?;
             while let Some(row) = rows.next()? {
@@ -300,6 +302,9 @@ impl Spool {
                         tenant,
                         accepted: time(row.get(5)?),
                         next,
+                        // What a run was is not known any more.
+                        single: false,
+                        recipients: row.get(7).unwrap_or(1),
                     }));
                 }
             }

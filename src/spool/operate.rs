@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::rows::{self, COLUMNS, from_row};
-use super::{Hint, Kind, Settlement, Spool, State, StoreError, Stored, Waiting, lock};
+use super::{Hint, Kind, Settlement, Spool, State, StoreError, Stored, lock};
 use crate::message::{Envelope, MessageId, TenantId};
 
 /// Which messages are meant.
@@ -231,12 +231,7 @@ impl Spool {
             (Action::Retry | Action::Release, Ok(Ok(())))
         );
         if due {
-            self.hint(Hint::Waiting(Waiting {
-                seq,
-                tenant: stored.tenant.clone(),
-                accepted: stored.accepted,
-                next: None,
-            }));
+            self.hint(Hint::Waiting(stored.waiting(None)));
             self.hint(Hint::Tenant(stored.tenant.clone()));
         } else if stored.state != State::Held
             && stored.state != State::Failed

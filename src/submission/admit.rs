@@ -6,18 +6,23 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::reply_for::{Refusal, envelope_sender, who};
+use super::runs::{self, Runs};
 use super::{AuthMode, Settings};
-use crate::message::Envelope;
 use crate::message::header::{Header, HeaderError};
+use crate::message::{Envelope, Recipient, Role, mailbox};
 use crate::prepare::{Origin, rewrite};
+use crate::smtp::address::Address;
 use crate::smtp::command::MailFrom;
 use crate::smtp::data::Findings;
 use crate::spool::{Admitted, Incoming, Kind, Spool};
 use crate::tenant::directory::Directory;
+use crate::tenant::document::Facts;
 use crate::tenant::{ApplicationFrom, Tenant, User, route};
 
 /// Passages through this host that are a loop: once may be a second instance of that name.
 const OWN_HOPS_LIMIT: usize = 2;
+/// Most case workers of one message.
+const CASE_WORKERS_LIMIT: usize = 10;
 /// Most `Received` fields: more is a loop.
 const HOPS_LIMIT: usize = 50;
 
@@ -143,10 +148,10 @@ pub fn begin(
 )]
 pub fn content(
     now: &Now,
+    runs: &Runs,
     begun: &Begun,
-    login: Option<&str>,
-    envelope: Envelope,
-    origin: Origin,
+    mut envelope: Envelope,
+    mut origin: Origin,
     findings: Findings,
     refuses_bare: bool,
     too_big: bool,
@@ -169,7 +174,14 @@ pub fn content(
     if content.size() == 0 {
         return Err(Refusal::Empty);
     }
-    check_header(begun, login, &now.hostname, content.head())?;
+    let head = content.head();
+    let header = header(begun, &origin, &now.hostname, head)?;
+    complete(&now.directory, begun, &origin, head, &header, &mut envelope)?;
+    if begun.tenant.series.is_some() {
+        let sender = envelope.mail_from.as_ref();
+        origin.single = runs.is_single(&begun.tenant.id, &origin, sender)
+            && !runs::names_itself_bulk(head, &header);
+    }
     Ok(Admitted {
         tenant: begun.tenant.id.clone(),
         kind: Kind::Submission,
@@ -182,12 +194,12 @@ pub fn content(
 }
 
 /// What the header alone can be refused for.
-pub fn check_header(
+pub fn header(
     begun: &Begun,
-    login: Option<&str>,
+    origin: &Origin,
     hostname: &str,
     head: &[u8],
-) -> Result<(), Refusal> {
+) -> Result<Header, Refusal> {
     let header = Header::parse(head).map_err(|error| match error {
         HeaderError::TooBig => Refusal::HeaderTooBig,
         HeaderError::NotAField(_) | HeaderError::LeadingBlank => Refusal::Header(error.to_string()),
@@ -223,9 +235,96 @@ pub fn check_header(
             return Err(Refusal::Sender {
                 place: "header",
                 address: shown,
-                user: who(login, &begun.tenant.id),
+                user: who(origin.login.as_deref(), &begun.tenant.id),
             });
         }
     }
+    Ok(header)
+}
+
+/// Who gets the message besides those whom the application has named: copies, the case worker; and
+/// who stands behind the support alias. Refused is a document type whose sender the user may not use.
+pub fn complete(
+    directory: &Directory,
+    begun: &Begun,
+    origin: &Origin,
+    head: &[u8],
+    header: &Header,
+    envelope: &mut Envelope,
+) -> Result<(), Refusal> {
+    let tenant = &begun.tenant;
+    if let Some(support) = directory.support() {
+        let address = support.address_for(tenant);
+        for recipient in &mut envelope.recipients {
+            if recipient.address.same_permission(&support.alias) {
+                recipient.address = address.clone();
+                recipient.role = Role::Support;
+            }
+        }
+        // Each mailbox once: whoever is named twice is told as support.
+        if envelope.recipients.iter().any(|r| r.role == Role::Support) {
+            let mut first = true;
+            envelope.recipients.retain(|r| match r.role {
+                Role::Support => std::mem::take(&mut first),
+                _ => !r.address.same_permission(address),
+            });
+        }
+    }
+    if tenant.documents.is_empty() && tenant.copies.is_empty() {
+        return Ok(());
+    }
+    let application_from = rewrite::application_from(head, header);
+    let facts = Facts {
+        login: origin.login.as_deref(),
+        listener: &origin.listener,
+        mail_from: envelope.mail_from.as_ref(),
+        message: head,
+        header,
+    };
+    let choice = tenant
+        .choose_sender(begun.user.as_deref(), &facts, application_from.as_ref())
+        .map_err(Refusal::Document)?;
+    let copies = tenant
+        .copies
+        .bcc
+        .iter()
+        .chain(choice.document.iter().flat_map(|d| &d.bcc));
+    let copies: Vec<Address> = copies.cloned().collect();
+    let senders = [Some(choice.address), application_from.as_ref()];
+    for address in case_workers(tenant, head, header) {
+        if !senders
+            .iter()
+            .flatten()
+            .any(|sender| sender.same_permission(&address))
+        {
+            add(envelope, address, Role::CaseWorker);
+        }
+    }
+    for address in copies {
+        add(envelope, address, Role::Copy);
+    }
     Ok(())
+}
+
+fn add(envelope: &mut Envelope, address: Address, role: Role) {
+    let known = |r: &Recipient| r.address.same_permission(&address);
+    if !envelope.recipients.iter().any(known) {
+        envelope
+            .recipients
+            .push(Recipient::with_role(address, role));
+    }
+}
+
+/// Whom the header names as case workers; what is no address is nobody.
+fn case_workers(tenant: &Tenant, head: &[u8], header: &Header) -> Vec<Address> {
+    let Some(name) = &tenant.copies.case_worker_header else {
+        return Vec::new();
+    };
+    let text = header.first(head, name).unwrap_or_default();
+    let found = mailbox::parse(&text).mailboxes.into_iter();
+    found
+        .filter_map(|m| m.address)
+        .filter(|address| !address.needs_smtputf8())
+        .take(CASE_WORKERS_LIMIT)
+        .collect()
 }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::admit::{self, Begun, Now};
 use super::auth::{self, Authenticator};
 use super::reply_for::{self, Refusal};
+use super::runs::Runs;
 use super::session::{Check, Session, Step, random_text};
 use super::{Answer, Settings};
 use crate::message::Envelope;
@@ -40,6 +41,8 @@ pub struct Services {
     pub spool: Spool,
     /// The settings as they are now.
     pub now: Arc<ArcSwap<Now>>,
+    /// Tells single mail from runs.
+    pub runs: Arc<Runs>,
     /// Checks logins.
     pub auth: Arc<Authenticator>,
     /// Counters.
@@ -547,12 +550,11 @@ impl<S: Stream> Connection<S> {
             return self.flush(out).await;
         }
         let size = content.size();
-        let login = session.login().map(str::to_owned);
         let shown = Shown::of(&envelope, size);
         match admit::content(
             now,
+            &self.services.runs,
             &begun,
-            login.as_deref(),
             envelope,
             origin,
             receiver.findings(),

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::admit::{self, Now};
+use super::runs::Runs;
 use super::{Answer, AuthMode, ListenAddress, PlaintextAuth, Settings, TlsMode, reply_for};
 use crate::message::{Envelope, MessageId, TenantId};
 use crate::prepare::Origin;
@@ -37,6 +38,7 @@ pub fn listener(tenant: TenantId) -> Settings {
 /// Admits and commits a message; a refusal is the reply that SMTP would have given.
 pub async fn submit(
     now: &Now,
+    runs: &Runs,
     spool: &Spool,
     tenant: &TenantId,
     envelope: Envelope,
@@ -75,7 +77,7 @@ pub async fn submit(
         .map(|r| r.address.to_string())
         .collect();
     let admitted = admit::content(
-        now, &begun, None, envelope, origin, findings, false, false, content,
+        now, runs, &begun, envelope, origin, findings, false, false, content,
     )
     .map_err(|r| r.reply())?;
     let mut spooled = spool

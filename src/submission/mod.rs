@@ -7,6 +7,7 @@ pub mod connection;
 pub mod listener;
 pub mod local;
 pub mod reply_for;
+pub mod runs;
 pub mod session;
 pub mod tls;
 

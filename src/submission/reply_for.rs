@@ -5,6 +5,7 @@ use crate::smtp::address::Address;
 use crate::smtp::command::CommandError;
 use crate::smtp::reply::Reply;
 use crate::spool::{Spooled, StoreError, Verdict};
+use crate::tenant::sender::MissingGrant;
 
 /// Why something is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub enum Refusal {
         /// Who wanted to.
         user: String,
     },
+    /// A document type whose sender this user may not use.
+    Document(MissingGrant),
     /// Larger than allowed.
     TooBig(u64),
     /// The header section is larger than allowed.
@@ -123,6 +126,9 @@ impl Refusal {
                 (5, 7, 1),
                 format!("Sender not allowed: {user} may not use {address} ({place})"),
             ),
+            Refusal::Document(missing) => {
+                Reply::new(550, (5, 7, 1), format!("Sender not allowed: {missing}"))
+            }
             Refusal::TooBig(limit) => Reply::new(
                 552,
                 (5, 3, 4),

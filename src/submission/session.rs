@@ -201,6 +201,7 @@ impl Session {
             protocol,
             listener: self.listener.name.clone(),
             login: self.login.clone(),
+            single: false,
         }
     }
 
@@ -432,9 +433,9 @@ impl Session {
                 return Step::Reply(Refusal::TooManyRecipients(now.max_recipients).reply());
             }
             transaction.recipients.push(Recipient {
-                address,
                 notify: rcpt.notify,
                 orcpt: rcpt.orcpt,
+                ..Recipient::new(address)
             });
         }
         Step::Reply(Reply::new(250, (2, 1, 5), "Recipient OK"))

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::{System, Tenant, User};
+use super::{Support, System, Tenant, User};
 use crate::message::TenantId;
 use crate::vault::SecretRef;
 
@@ -18,6 +18,7 @@ pub struct Directory {
     logins: HashMap<String, (Arc<Tenant>, Arc<User>)>,
     networks: Vec<(IpNet, TenantId)>,
     system: Option<Arc<System>>,
+    support: Option<Support>,
     plain_secrets: bool,
 }
 
@@ -34,9 +35,14 @@ pub enum Because {
 
 impl Directory {
     /// Builds the tables. Logins and networks were checked to be unique when the files were read.
-    pub fn new(tenants: Vec<Arc<Tenant>>, system: Option<Arc<System>>) -> Self {
+    pub fn new(
+        tenants: Vec<Arc<Tenant>>,
+        system: Option<Arc<System>>,
+        support: Option<Support>,
+    ) -> Self {
         let mut directory = Self {
             system,
+            support,
             ..Self::default()
         };
         for tenant in tenants {
@@ -69,6 +75,11 @@ impl Directory {
     /// All tenants, by id.
     pub fn tenants(&self) -> impl Iterator<Item = &Arc<Tenant>> {
         self.tenants.values()
+    }
+
+    /// Where mail to the support alias goes.
+    pub fn support(&self) -> Option<&Support> {
+        self.support.as_ref()
     }
 
     /// How many tenants there are.

@@ -1,6 +1,7 @@
 //! Tenants: whose a message is, who may send as what, which way it leaves. Pure: no I/O.
 
 pub mod directory;
+pub mod document;
 pub mod route;
 pub mod sender;
 
@@ -37,6 +38,14 @@ pub struct Tenant {
     pub sender: SenderRules,
     /// Its logins.
     pub users: Vec<Arc<User>>,
+    /// Senders that its users share.
+    pub groups: Vec<Arc<Group>>,
+    /// Its document types, in the order of the file.
+    pub documents: Vec<document::DocumentType>,
+    /// Who gets copies.
+    pub copies: Copies,
+    /// Its serial mail in portions.
+    pub series: Option<Series>,
     /// Its signing keys.
     pub dkim: Vec<SigningKey>,
     /// Who hears of trouble.
@@ -63,6 +72,55 @@ impl Default for Policy {
             system_relay: SystemRelay::Never,
             fallback_after: Duration::from_secs(600),
         }
+    }
+}
+
+/// `[copies]`: who gets a copy of a tenant's mail.
+#[derive(Debug, Clone, Default)]
+pub struct Copies {
+    /// Of every message, in the envelope only.
+    pub bcc: Vec<Address>,
+    /// The header field that names the case worker, who becomes a visible Cc.
+    pub case_worker_header: Option<String>,
+}
+
+impl Copies {
+    /// Whether nobody gets any.
+    pub fn is_empty(&self) -> bool {
+        self.bcc.is_empty() && self.case_worker_header.is_none()
+    }
+}
+
+/// `[series]`: so many messages in a row, then a pause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Series {
+    /// Messages of a series.
+    pub messages: u32,
+    /// The pause between two.
+    pub pause: Duration,
+}
+
+/// `[support]`: where mail to the support alias goes.
+#[derive(Debug, Clone)]
+pub struct Support {
+    /// A recipient that every tenant may use.
+    pub alias: Address,
+    /// The operator's support.
+    pub address: Address,
+    /// A tenant may name its own.
+    pub tenant_address: bool,
+    /// What we know of the tenant's route goes along.
+    pub attaches_information: bool,
+}
+
+impl Support {
+    /// Where a tenant's support mail goes.
+    pub fn address_for<'a>(&'a self, tenant: &'a Tenant) -> &'a Address {
+        tenant
+            .support_address
+            .as_ref()
+            .filter(|_| self.tenant_address)
+            .unwrap_or(&self.address)
     }
 }
 
@@ -152,6 +210,21 @@ pub struct User {
     /// The user's own address.
     pub email: Option<Address>,
     /// Further senders: addresses or globs.
+    pub senders: Vec<SenderPattern>,
+    /// Its groups, whose senders it may use as well.
+    pub groups: Vec<Arc<Group>>,
+    /// Where no document type sets a sender, it is the user.
+    pub use_own_sender: bool,
+    /// Added to its mail when `use_own_sender` applies; lines end in `\n`.
+    pub signature: Option<String>,
+}
+
+/// `[[group]]`: senders that several users share.
+#[derive(Debug)]
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// What its users may send as.
     pub senders: Vec<SenderPattern>,
 }
 

@@ -1,6 +1,7 @@
-//! Which senders a client may use.
+//! Which senders a client may use, and which one its mail gets.
 
-use super::{SenderPattern, Tenant, User};
+use super::document::{DocumentType, Facts};
+use super::{ApplicationFrom, ReplyTo, SenderPattern, Tenant, User};
 use crate::smtp::address::Address;
 
 impl SenderPattern {
@@ -55,13 +56,54 @@ pub fn glob(pattern: &str, text: &str) -> bool {
 }
 
 impl User {
-    /// Whether this login may send as that address: its own, or one of its `senders`.
+    /// Whether this login may send as that address: its own, one of its `senders`, or of its
+    /// groups'.
     pub fn may_use(&self, address: &Address) -> bool {
+        let groups = self.groups.iter().flat_map(|group| &group.senders);
         self.email
             .as_ref()
             .is_some_and(|own| own.same_permission(address))
-            || self.senders.iter().any(|pattern| pattern.matches(address))
+            || self
+                .senders
+                .iter()
+                .chain(groups)
+                .any(|pattern| pattern.matches(address))
     }
+}
+
+/// The sender that a message gets on the tenant's own route, and what goes with it.
+#[derive(Debug)]
+pub struct Choice<'a> {
+    /// From address.
+    pub address: &'a Address,
+    /// Sender name.
+    pub name: &'a str,
+    /// Where answers go.
+    pub reply_to: &'a ReplyTo,
+    /// Where answers go if neither the tenant nor the application says so.
+    pub reply_else: &'a Address,
+    /// The application's own From stays: its user may use it, and the tenant allows that.
+    pub keeps_from: bool,
+    /// The document type.
+    pub document: Option<&'a DocumentType>,
+    /// The user whose own sender it is.
+    pub own: Option<&'a User>,
+    /// Why, for `preview --explain`.
+    pub why: &'static str,
+}
+
+/// A document type's address that the user may not use.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "document type {document} sends as {address}, which {user} may not use: add it to the senders of the user or of one of its groups"
+)]
+pub struct MissingGrant {
+    /// The type.
+    pub document: String,
+    /// Its address.
+    pub address: String,
+    /// The login.
+    pub user: String,
 }
 
 impl Tenant {
@@ -73,11 +115,95 @@ impl Tenant {
             self.sender.return_path.as_ref(),
             self.support_address.as_ref(),
         ];
+        let documents = self.documents.iter().map(|d| d.address.as_ref());
+        let replies = self.documents.iter().filter_map(|d| d.reply_to.as_ref());
+        let answers = replies.chain([&self.sender.reply_to]).map(|to| match to {
+            ReplyTo::Fixed(address) => Some(address),
+            ReplyTo::Application | ReplyTo::OriginalFrom => None,
+        });
         own.into_iter()
+            .chain(documents)
+            .chain(answers)
             .flatten()
             .any(|known| known.same_permission(address))
-            || matches!(&self.sender.reply_to, super::ReplyTo::Fixed(known) if known.same_permission(address))
             || self.users.iter().any(|user| user.may_use(address))
+            || self
+                .groups
+                .iter()
+                .flat_map(|group| &group.senders)
+                .any(|pattern| pattern.matches(address))
+    }
+
+    /// Whether all its mail has the same sender, whatever it says.
+    pub fn has_one_sender(&self) -> bool {
+        self.sender.application_from == ApplicationFrom::Replace
+            && self.documents.is_empty()
+            && !self.users.iter().any(|user| user.use_own_sender)
+    }
+
+    /// The document type of a message: the first that matches.
+    pub fn document(&self, facts: &Facts<'_>) -> Option<&DocumentType> {
+        self.documents.iter().find(|d| d.rule.matches(facts))
+    }
+
+    /// Whose sender a message gets: the application's where it may stay, else the document type's,
+    /// else the user's own, else `[sender]`. `application_from`: the one address of its From.
+    pub fn choose_sender<'a>(
+        &'a self,
+        user: Option<&'a User>,
+        facts: &Facts<'_>,
+        application_from: Option<&Address>,
+    ) -> Result<Choice<'a>, MissingGrant> {
+        let rules = &self.sender;
+        let document = self.document(facts);
+        // A login that is gone has lost its rights.
+        let unknown = facts.login.is_some() && user.is_none();
+        let keeps_from = rules.application_from != ApplicationFrom::Replace
+            && !unknown
+            && application_from.is_some_and(|address| self.may_use(user, address));
+        let own = user
+            .filter(|user| user.use_own_sender)
+            .and_then(|user| user.email.as_ref().map(|email| (user, email)));
+        let mut choice = Choice {
+            address: &rules.address,
+            name: &rules.name,
+            reply_to: &rules.reply_to,
+            reply_else: &self.email,
+            keeps_from,
+            document,
+            own: None,
+            why: "[sender]",
+        };
+        match (document.and_then(|d| d.address.as_ref()), own) {
+            (Some(address), _) => {
+                if let (Some(user), false) = (user, keeps_from)
+                    && !user.may_use(address)
+                {
+                    return Err(MissingGrant {
+                        document: document.map(|d| d.name.clone()).unwrap_or_default(),
+                        address: address.to_string(),
+                        user: user.login.clone(),
+                    });
+                }
+                choice.address = address;
+                choice.why = "document type";
+            }
+            (None, Some((user, email))) => {
+                choice.address = email;
+                choice.name = user.name.as_deref().unwrap_or(&rules.name);
+                choice.reply_else = email;
+                choice.own = Some(user);
+                choice.why = "the user's own (use_own_sender)";
+            }
+            (None, None) => {}
+        }
+        if let Some(name) = document.and_then(|d| d.sender_name.as_deref()) {
+            choice.name = name;
+        }
+        if let Some(reply_to) = document.and_then(|d| d.reply_to.as_ref()) {
+            choice.reply_to = reply_to;
+        }
+        Ok(choice)
     }
 
     /// Whether a client may send as that address. `user` is its login, `None` without one.

@@ -131,6 +131,7 @@ impl Failure {
             PrepareError::Utf8Address(_) => Cause::Utf8AddressUnsupported,
             PrepareError::TooLarge { .. } => Cause::TooLargeForUpstream,
             PrepareError::Unusable(_) | PrepareError::Conversion(_) => Cause::MessageUnusable,
+            PrepareError::Sender(_) => Cause::SenderNotGranted,
             PrepareError::Signing(_) => Cause::KeyUnusable,
         };
         Self {

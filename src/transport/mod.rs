@@ -212,6 +212,15 @@ impl Upstream {
 
     /// Whether the provider behind it signs mail itself, so that our signature serves nothing.
     pub fn signs_itself(&self) -> bool {
+        self.is_microsoft_or_google()
+    }
+
+    /// Whether its provider counts a message as its recipients.
+    pub fn counts_recipients(&self) -> bool {
+        self.is_microsoft_or_google()
+    }
+
+    fn is_microsoft_or_google(&self) -> bool {
         match self {
             Upstream::Smtp(settings) => {
                 let by_name =

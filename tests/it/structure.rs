@@ -227,7 +227,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
 const DOORS: &[(&str, &[&str])] = &[
     ("rusqlite", &["spool"]),
     ("axum", &["admin"]),
-    ("hickory_resolver", &["cli"]),
+    ("hickory_resolver", &["dns"]),
     ("clap", &["cli"]),
     ("toml", &["config"]),
     ("notify", &["app.rs"]),

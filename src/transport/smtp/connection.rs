@@ -15,6 +15,7 @@ use crate::net::stream::Stream;
 use crate::net::transcript::Transcript;
 use crate::net::{self, tls};
 use crate::oauth::Access;
+use crate::smtp::address::Address;
 use crate::smtp::capabilities::Capabilities;
 use crate::smtp::reply::{LINE_KEPT, Reply, ReplyError, ReplyParser};
 use crate::smtp::sasl;
@@ -55,18 +56,27 @@ impl std::fmt::Debug for Connection {
 impl Connection {
     /// Opens a conversation. A token that the server refuses is replaced once.
     pub async fn open(settings: &Settings, context: &Context) -> Result<Self, Failure> {
+        Self::open_at(settings, context, None).await
+    }
+
+    /// The same at an address that is known already; the certificate is that of the host.
+    pub async fn open_at(
+        settings: &Settings,
+        context: &Context,
+        address: Option<IpAddr>,
+    ) -> Result<Self, Failure> {
         let Some(oauth) = &settings.oauth else {
-            return Self::open_with(settings, context, None).await;
+            return Self::open_with(settings, context, None, address).await;
         };
         let token = |refused| async move {
             let access = context.tokens.access(oauth, refused).await;
             access.map_err(Failure::of_token)
         };
         let first = token(None).await?;
-        match Self::open_with(settings, context, Some(&first)).await {
+        match Self::open_with(settings, context, Some(&first), address).await {
             Err(failure) if failure.asks_for_token() => {
                 let second = token(Some(first.serial)).await?;
-                Self::open_with(settings, context, Some(&second)).await
+                Self::open_with(settings, context, Some(&second), address).await
             }
             outcome => outcome,
         }
@@ -76,9 +86,11 @@ impl Connection {
         settings: &Settings,
         context: &Context,
         token: Option<&Access>,
+        address: Option<IpAddr>,
     ) -> Result<Self, Failure> {
+        let known = address.map(|address| address.to_string());
         let stream = net::connect(
-            &settings.host,
+            known.as_deref().unwrap_or(&settings.host),
             settings.port,
             context.timeouts.patience(),
             &context.net.transcript,
@@ -124,6 +136,38 @@ impl Connection {
     /// Whether the stream is encrypted.
     pub fn is_encrypted(&self) -> bool {
         self.stream.is_encrypted()
+    }
+
+    /// What was agreed for TLS; `None` without it.
+    pub fn agreed(&self) -> Option<tls::Agreed> {
+        match &self.stream {
+            Stream::Tls(stream) => Some(tls::agreed(stream.get_ref().1)),
+            Stream::Plain(_) => None,
+        }
+    }
+
+    /// Whether the server lets us send as that address, as far as it says so before there is a
+    /// recipient. Nothing is sent.
+    pub async fn mail_from_allowed(&mut self, sender: &Address) -> Result<(), Failure> {
+        let mut line = format!("MAIL FROM:<{}>", sender.with_ascii_domain());
+        if sender.needs_smtputf8() {
+            if !self.capabilities.smtputf8 {
+                let why = "the server knows no SMTPUTF8";
+                return Err(self.failure(Cause::Utf8AddressUnsupported, Stage::Mail, why));
+            }
+            line.push_str(" SMTPUTF8");
+        }
+        let limit = self.timeouts.command;
+        let reply = self.command(&line, Stage::Mail, limit).await?;
+        if reply.code != 421 {
+            // What it answers here says nothing about the sender.
+            let _ = self.command("RSET", Stage::Mail, limit).await;
+        }
+        if reply.is_success() {
+            Ok(())
+        } else {
+            Err(self.refused(Stage::Mail, reply))
+        }
     }
 
     /// A failure of this conversation without a reply.
