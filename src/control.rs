@@ -37,6 +37,11 @@ pub enum Request {
         /// Which.
         id: String,
     },
+    /// `notices`
+    Notices {
+        /// Only this tenant's.
+        tenant: Option<String>,
+    },
     /// `queue retry` and the like.
     Operate {
         /// What.
@@ -156,6 +161,14 @@ async fn answer(request: Request, control: &Control) -> Value {
             let (spool, scheduler) = (control.services.spool.clone(), control.scheduler.clone());
             match tokio::task::spawn_blocking(move || spool.show(&id, &scheduler)).await {
                 Ok(Ok(found)) => json!({ "ok": found }),
+                Ok(Err(error)) => failed(&error),
+                Err(error) => failed(&error),
+            }
+        }
+        Request::Notices { tenant } => {
+            let spool = control.services.spool.clone();
+            match tokio::task::spawn_blocking(move || spool.notices(tenant.as_deref())).await {
+                Ok(Ok(list)) => json!({ "ok": list }),
                 Ok(Err(error)) => failed(&error),
                 Err(error) => failed(&error),
             }

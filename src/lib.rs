@@ -26,6 +26,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod delivery;
+pub mod dns;
 pub mod explain;
 pub mod failure;
 pub mod http;

@@ -4,11 +4,13 @@ use std::process::ExitCode;
 
 use clap::{Subcommand, ValueEnum};
 
-use super::{exit, tenant_of};
+use super::{doctor, exit, tenant_of};
 use crate::app::{self, Failure};
 use crate::config::Config;
+use crate::dns::dkim::record_name;
 use crate::prepare::dkim::{Key, generate_ed25519, generate_rsa};
 use crate::smtp::address::ascii_domain;
+use crate::tenant::Tenant;
 use crate::vault::Secret;
 
 /// DKIM keys.
@@ -36,6 +38,14 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Compare the tenant's keys with what DNS has
+    Check {
+        /// The tenant's id
+        tenant: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Which keys.
@@ -57,7 +67,10 @@ pub(super) fn run(config: &Config, command: Command) -> Result<ExitCode, Failure
             selector,
             algorithm,
         } => new(config, &tenant, &domain, &selector, algorithm),
-        Command::Record { tenant, json } => record(config, &tenant, json),
+        Command::Record { tenant, json } => record(config, with_keys(config, &tenant)?, json),
+        Command::Check { tenant, json } => {
+            doctor::check_keys(config, with_keys(config, &tenant)?, json)
+        }
     }
 }
 
@@ -143,7 +156,8 @@ fn new(
 fn print_record(domain: &str, selector: &str, key: &Key) {
     let record = key.record();
     outln!(
-        "; name\n{selector}._domainkey.{domain}\n; type TXT, value whole (most web panels split it themselves)\n{record}"
+        "; name\n{}\n; type TXT, value whole (most web panels split it themselves)\n{record}",
+        record_name(selector, domain)
     );
     if record.len() > 255 {
         outln!(
@@ -167,7 +181,8 @@ fn split(record: &str) -> Vec<&str> {
         .collect()
 }
 
-fn record(config: &Config, tenant: &str, json: bool) -> Result<ExitCode, Failure> {
+/// A tenant that has keys.
+fn with_keys<'c>(config: &'c Config, tenant: &str) -> Result<&'c Tenant, Failure> {
     let tenant = tenant_of(config, tenant)?;
     if tenant.dkim.is_empty() {
         return Err(Failure::new(
@@ -179,6 +194,10 @@ fn record(config: &Config, tenant: &str, json: bool) -> Result<ExitCode, Failure
             ),
         ));
     }
+    Ok(tenant)
+}
+
+fn record(config: &Config, tenant: &Tenant, json: bool) -> Result<ExitCode, Failure> {
     let secrets = app::open_secrets(config)?;
     let mut list = Vec::new();
     for entry in &tenant.dkim {
@@ -187,7 +206,7 @@ fn record(config: &Config, tenant: &str, json: bool) -> Result<ExitCode, Failure
             .map_err(|e| Failure::new(exit::CONFIG, e.to_string()))?;
         if json {
             let record = key.record();
-            list.push(serde_json::json!({"name": format!("{}._domainkey.{}", entry.selector, entry.domain), "type": "TXT", "value": record, "split": split(&record)}));
+            list.push(serde_json::json!({"name": record_name(&entry.selector, &entry.domain), "type": "TXT", "value": record, "split": split(&record)}));
         } else {
             print_record(&entry.domain, &entry.selector, key);
         }

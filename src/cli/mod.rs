@@ -12,6 +12,8 @@ macro_rules! outln {
 
 mod check;
 mod dkim;
+mod doctor;
+mod notices;
 mod oauth;
 mod preview;
 mod queue;
@@ -88,12 +90,14 @@ enum Command {
     },
     /// Send a test mail through the tenant's real route and follow it
     Test(test::Arguments),
+    /// Look at the tenant's route, sender, SPF, DKIM and DMARC; send nothing
+    Doctor(doctor::Arguments),
     /// Print a message from standard input exactly as it would leave; send nothing
     Preview(preview::Arguments),
     /// List, show, add or reset tenants
     #[command(subcommand)]
     Tenant(tenant::Command),
-    /// Make DKIM keys and print their DNS records
+    /// Make DKIM keys, print their DNS records, compare them with DNS
     #[command(subcommand)]
     Dkim(dkim::Command),
     /// Authorise at Microsoft, Google or another provider
@@ -102,6 +106,8 @@ enum Command {
     /// Keep secrets, encrypted at rest
     #[command(subcommand)]
     Vault(vault::Command),
+    /// What the people behind a tenant were told, or are to be told
+    Notices(notices::Arguments),
     /// See and change what waits
     #[command(subcommand)]
     Queue(queue::Command),
@@ -198,9 +204,11 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
         } => check::schema(schema),
         Command::Check { schema: None, json } => check::check(&find(file)?, json),
         Command::Test(arguments) => test::run(&load(file)?, &arguments),
+        Command::Doctor(arguments) => doctor::run(&load(file)?, &arguments),
         Command::Preview(arguments) => preview::run(&load(file)?, &arguments),
         Command::Tenant(command) => tenant::run(&find(file)?, command),
         Command::Dkim(command) => dkim::run(&load(file)?, command),
+        Command::Notices(arguments) => notices::run(&load(file)?, &arguments),
         Command::Oauth(command) => oauth::run(&load(file)?, command),
         Command::Vault(command) => vault::run(&find(file)?, command),
         Command::Queue(command) => queue::run(&load(file)?, command),

@@ -18,18 +18,13 @@ use crate::explain::{Explanation, Language, apis};
 use crate::http::url::decode_query;
 use crate::net::transcript::Transcript;
 use crate::oauth::consent::{self, Attempt};
+use crate::oauth::ends::{days_until, ends};
 use crate::oauth::{Grant, Granted, Provider, SYSTEM, Settings};
 use crate::transport::smtp::Connection;
 use crate::transport::{Context, Timeouts, Upstream};
 
 /// How long a person may take.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// Microsoft ends a refresh token that is not used for so many days.
-const MICROSOFT_IDLE_DAYS: i64 = 90;
-/// Google after six months.
-const GOOGLE_IDLE_DAYS: i64 = 180;
-/// No secret of Microsoft's lives longer, in days.
-const SECRET_DAYS: i64 = 730;
 /// From so many days on an end is near.
 const NEAR: i64 = 30;
 
@@ -518,14 +513,6 @@ fn forget(config: &Config, name: &str) -> Result<ExitCode, Failure> {
     );
     Ok(ExitCode::SUCCESS)
 }
-
-/// Something that ends.
-struct End {
-    what: &'static str,
-    days: Option<i64>,
-    note: &'static str,
-}
-
 fn status(config: &Config, only: Option<&str>, json: bool) -> Result<ExitCode, Failure> {
     let language = config.server.language;
     let context = context(config, Transcript::default())?;
@@ -546,7 +533,7 @@ fn status(config: &Config, only: Option<&str>, json: bool) -> Result<ExitCode, F
     let mut items = Vec::new();
     for settings in &all {
         let standing = context.tokens.standing(settings);
-        let ends = ends(&context, settings, &standing);
+        let ends = ends(&context.secrets, settings, &standing);
         let name = if settings.account == SYSTEM {
             "system"
         } else {
@@ -566,7 +553,7 @@ fn status(config: &Config, only: Option<&str>, json: bool) -> Result<ExitCode, F
                 "granted": standing.granted.map(|t| t.to_string()),
                 "age_days": age(standing.granted),
                 "refreshed_days_ago": age(standing.refreshed),
-                "ends": ends.iter().map(|end| serde_json::json!({"what": end.what, "days": end.days, "note": end.note})).collect::<Vec<_>>(),
+                "ends": ends.iter().map(|end| serde_json::json!({"what": end.what.word(), "days": end.days(), "note": end.note})).collect::<Vec<_>>(),
                 "problem": standing.problem,
             }));
             continue;
@@ -599,14 +586,14 @@ fn status(config: &Config, only: Option<&str>, json: bool) -> Result<ExitCode, F
             );
         }
         for end in &ends {
-            let near = end.days.is_some_and(|days| days <= NEAR);
+            let near = end.days().is_some_and(|days| days <= NEAR);
             let mark = if near { "!" } else { " " };
             let days = end
-                .days
+                .days()
                 .map_or(say(language, "unbekannt", "unknown").to_owned(), |days| {
                     format!("{days} {}", say(language, "Tage", "days"))
                 });
-            outln!(" {mark}{}: {days} {}", end.what, end.note);
+            outln!(" {mark}{}: {days} {}", end.what.word(), end.note);
         }
         if let Some(problem) = &standing.problem {
             outln!("  {}: {problem}", say(language, "Problem", "problem"));
@@ -616,71 +603,4 @@ fn status(config: &Config, only: Option<&str>, json: bool) -> Result<ExitCode, F
         outln!("{}", serde_json::Value::Array(items));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// What of an account ends, and when.
-fn ends(context: &Context, settings: &Settings, standing: &crate::oauth::Standing) -> Vec<End> {
-    let mut ends = Vec::new();
-    if let Some((path, _)) = &settings.client_certificate {
-        ends.push(End {
-            what: "client certificate",
-            days: certificate_end(path).map(days_until),
-            note: "",
-        });
-    } else if settings.client_secret.is_some() && settings.provider == Provider::Microsoft {
-        let set = match &settings.client_secret {
-            Some(crate::vault::SecretRef::Vault(name)) => set_at(context, name),
-            _ => None,
-        };
-        ends.push(End {
-            what: "client secret",
-            days: set.map(|at| SECRET_DAYS + days_until(at)),
-            note: "(at most; Entra shows the exact end under Certificates & secrets)",
-        });
-    }
-    if settings.grant.has_refresh_token() {
-        let used = standing.refreshed.or(standing.granted);
-        let idle = match settings.provider {
-            Provider::Microsoft => Some(MICROSOFT_IDLE_DAYS),
-            Provider::Google => Some(GOOGLE_IDLE_DAYS),
-            Provider::Custom => None,
-        };
-        if let (Some(limit), true) = (idle, standing.connected) {
-            ends.push(End {
-                what: "refresh token, if it is not used",
-                days: used.map(|at| limit + days_until(at)),
-                note: "(a running server uses it every day)",
-            });
-        }
-        if let Some(at) = standing.ends {
-            let note = if settings.provider == Provider::Google {
-                "(an application in testing: 7 days; publish it)"
-            } else {
-                ""
-            };
-            ends.push(End {
-                what: "refresh token, whatever is done",
-                days: Some(days_until(at)),
-                note,
-            });
-        }
-    }
-    ends
-}
-
-/// Whole days from now; negative: it is over.
-fn days_until(at: Timestamp) -> i64 {
-    (at.as_second() - Timestamp::now().as_second()).div_euclid(86_400)
-}
-
-fn set_at(context: &Context, name: &str) -> Option<Timestamp> {
-    let list = context.secrets.vault().list().ok()?;
-    let (_, set) = list.into_iter().find(|(known, _)| known == name)?;
-    set.parse().ok()
-}
-
-fn certificate_end(path: &std::path::Path) -> Option<Timestamp> {
-    let chain = crate::net::tls::read_certificates(path).ok()?;
-    let (_, certificate) = x509_parser::parse_x509_certificate(chain.first()?).ok()?;
-    Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()
 }

@@ -152,6 +152,7 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode, Fa
         capabilities: &capabilities,
         null_refused: false,
         from: None,
+        document: None,
         information: None,
     })
     .map_err(|e| Failure::new(exit::DATA, e.to_string()))?;

@@ -129,7 +129,7 @@ pub(super) fn run(config: &Config, command: Command) -> Result<ExitCode, Failure
 }
 
 /// Asks the running server; `None`: none is running.
-fn ask(config: &Config, request: &Request) -> Result<Option<Value>, Failure> {
+pub(super) fn ask(config: &Config, request: &Request) -> Result<Option<Value>, Failure> {
     let answer = control::ask(&config.server.data_dir, request).map_err(|e| {
         let code = if e.kind() == std::io::ErrorKind::PermissionDenied {
             exit::NOT_PERMITTED

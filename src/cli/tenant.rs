@@ -7,12 +7,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Subcommand;
-use hickory_resolver::TokioResolver;
-use hickory_resolver::proto::rr::RData;
 
 use super::{block_on, exit, tenant_of};
 use crate::app::Failure;
 use crate::config::{self, Config};
+use crate::dns::{Dns, Lookup as _};
 use crate::explain::providers::{self, Encryption, Host, Login, Provider};
 use crate::message::TenantId;
 use crate::smtp::address::Address;
@@ -230,31 +229,8 @@ fn recognise(domain: &str) -> Found {
 
 /// MX hosts, best first.
 async fn mail_exchangers(domain: &str) -> Vec<String> {
-    let Ok(builder) = TokioResolver::builder_tokio() else {
-        return Vec::new();
-    };
-    let Ok(resolver) = builder.build() else {
-        return Vec::new();
-    };
-    let Ok(lookup) = resolver.mx_lookup(format!("{domain}.")).await else {
-        return Vec::new();
-    };
-    let mut found: Vec<(u16, String)> = lookup
-        .answers()
-        .iter()
-        .filter_map(|record| match &record.data {
-            RData::MX(mx) => Some((
-                mx.preference,
-                mx.exchange
-                    .to_ascii()
-                    .trim_end_matches('.')
-                    .to_ascii_lowercase(),
-            )),
-            _ => None,
-        })
-        .collect();
-    found.sort();
-    found.into_iter().map(|(_, host)| host).collect()
+    let found = Dns::from_environment().mx(domain).await;
+    found.unwrap_or_default()
 }
 
 fn add(

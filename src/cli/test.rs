@@ -11,6 +11,7 @@ use super::{block_on, exit, say, tenant_of};
 use crate::app::{self, Failure};
 use crate::config::{Config, Sending};
 use crate::delivery::sender::{Job, prepare_for};
+use crate::explain::Language;
 use crate::message::{Content, Envelope, Recipient, date};
 use crate::net::transcript::Transcript;
 use crate::prepare::{Origin, Preparation};
@@ -18,6 +19,7 @@ use crate::smtp::address::Address;
 use crate::smtp::capabilities::Capabilities;
 use crate::spool::Stored;
 use crate::tenant::Tenant;
+use crate::tenant::document::DocumentType;
 use crate::tenant::route::{Route, first_choice};
 use crate::transport::smtp::{Connection, DotHook};
 use crate::transport::{
@@ -35,6 +37,12 @@ pub struct Arguments {
     /// Sender [default: as for the tenant's mail]
     #[arg(long, value_name = "ADDR")]
     from: Option<String>,
+    /// As a document of this type
+    #[arg(long, value_name = "TYPE", conflicts_with = "from")]
+    document: Option<String>,
+    /// One mail from each sender that the tenant's file names, the login's own address first
+    #[arg(long, conflicts_with_all = ["from", "document"])]
+    all_senders: bool,
 }
 
 struct NoHook;
@@ -77,57 +85,129 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode, Fa
             )
         );
     }
-    let sender = from
-        .clone()
-        .unwrap_or_else(|| tenant.sender.address.clone());
-    if sender.same_permission(&to) {
-        eprintln!(
-            "{}",
-            say(
-                language,
-                "Warnung: Absender und Empfänger sind gleich. Manche Server verwerfen Mail an sich selbst; nehmen Sie --to mit einer anderen Adresse.",
-                "Warning: sender and recipient are the same. Some servers drop mail to oneself; use --to with another address."
-            )
-        );
-    }
+    let document = match &arguments.document {
+        Some(name) => Some(document(tenant, name)?),
+        None => None,
+    };
+    let senders = if arguments.all_senders {
+        let mut all = tenant.all_senders();
+        let login = route.upstream().login().unwrap_or_default().to_lowercase();
+        all.sort_by_key(|address| address.as_str().to_lowercase() != login);
+        all.into_iter().map(Some).collect()
+    } else {
+        vec![from]
+    };
     let secrets = app::open_secrets(config)?;
-    let transcript = Transcript::recording();
-    let context = app::transport_context(
-        config,
-        secrets,
-        String::new(),
-        Timeouts::TEST,
-        transcript.clone(),
-    );
     outln!(
         "{}: {} ({})",
         say(language, "Weg", "Route"),
         route.key(tenant),
         route.upstream().describe()
     );
-    let result = block_on(deliver(
-        config,
-        tenant,
-        &route,
-        &context,
-        &to,
-        from.as_ref(),
-    ))?;
-    for line in transcript.lines() {
-        outln!("{line}");
+    let many = senders.len() > 1;
+    let mut refused = Vec::new();
+    for from in senders {
+        let sender = from
+            .as_ref()
+            .or(document.and_then(|d| d.address.as_ref()))
+            .unwrap_or(&tenant.sender.address);
+        if many {
+            outln!("\n== {}: {sender}", say(language, "Absender", "Sender"));
+        }
+        if sender.same_permission(&to) {
+            warn_of_oneself(language);
+        }
+        // A conversation of its own for each: what one has said does not stand in the next.
+        let transcript = Transcript::recording();
+        let context = app::transport_context(
+            config,
+            secrets.clone(),
+            String::new(),
+            Timeouts::TEST,
+            transcript.clone(),
+        );
+        let test = Test {
+            config,
+            tenant,
+            route: &route,
+            to: &to,
+            from: from.as_ref(),
+            document,
+        };
+        let result = block_on(deliver(&test, &context))?;
+        for line in transcript.lines() {
+            outln!("{line}");
+        }
+        outln!("");
+        if report(&test, result)? != ExitCode::SUCCESS {
+            refused.push(sender.to_string());
+        }
     }
-    outln!("");
-    report(config, tenant, &to, &route, result)
+    if refused.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if many {
+        outln!(
+            "\n{}: {}",
+            say(language, "Nicht angenommen", "Not accepted"),
+            refused.join(", ")
+        );
+    }
+    Ok(ExitCode::from(exit::FAILED))
+}
+
+/// What is tested.
+struct Test<'a> {
+    config: &'a Config,
+    tenant: &'a Tenant,
+    route: &'a Route,
+    to: &'a Address,
+    from: Option<&'a Address>,
+    document: Option<&'a DocumentType>,
+}
+
+fn document<'a>(tenant: &'a Tenant, name: &str) -> Result<&'a DocumentType, Failure> {
+    let found = tenant.documents.iter().find(|d| d.name == name);
+    found.ok_or_else(|| {
+        let known: Vec<&str> = tenant.documents.iter().map(|d| d.name.as_str()).collect();
+        let known = if known.is_empty() {
+            "it has none".to_owned()
+        } else {
+            format!("it has {}", known.join(", "))
+        };
+        Failure::new(
+            exit::DATA,
+            format!(
+                "tenant {} has no [[document]] of type {name:?}; {known}",
+                tenant.id
+            ),
+        )
+    })
+}
+
+fn warn_of_oneself(language: Language) {
+    eprintln!(
+        "{}",
+        say(
+            language,
+            "Warnung: Absender und Empfänger sind gleich. Manche Server verwerfen Mail an sich selbst; nehmen Sie --to mit einer anderen Adresse.",
+            "Warning: sender and recipient are the same. Some servers drop mail to oneself; use --to with another address."
+        )
+    );
 }
 
 async fn deliver(
-    config: &Config,
-    tenant: &Tenant,
-    route: &Route,
+    test: &Test<'_>,
     context: &Context,
-    to: &Address,
-    from: Option<&Address>,
 ) -> Result<(Vec<RecipientResult>, Option<String>), Box<Failed>> {
+    let Test {
+        config,
+        tenant,
+        route,
+        to,
+        from,
+        document,
+    } = *test;
     let stored = message(config, tenant, to, from);
     let Content::Memory(content) = stored.content.clone() else {
         return Ok((Vec::new(), None));
@@ -145,6 +225,7 @@ async fn deliver(
             capabilities,
             null_refused: false,
             from,
+            document,
             information: None,
         })
         .map_err(|e| Box::new(Failed::of_prepare(&e)))
@@ -233,12 +314,16 @@ fn message(config: &Config, tenant: &Tenant, to: &Address, from: Option<&Address
 }
 
 fn report(
-    config: &Config,
-    tenant: &Tenant,
-    to: &Address,
-    route: &Route,
+    test: &Test<'_>,
     result: Result<(Vec<RecipientResult>, Option<String>), Box<Failed>>,
 ) -> Result<ExitCode, Failure> {
+    let Test {
+        config,
+        tenant,
+        route,
+        to,
+        ..
+    } = *test;
     let language = config.server.language;
     let failure = match result {
         Ok((results, pin)) => match results.into_iter().next().map(|r| r.result) {

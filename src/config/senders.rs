@@ -39,7 +39,7 @@ fn addresses(section: &Section<'_>, key: &str) -> Vec<Address> {
 /// The name of a header field, in lower case.
 fn field_name(section: &Section<'_>, key: &str) -> Option<String> {
     let text = section.text(key)?;
-    let name = text.trim().trim_end_matches(':').to_ascii_lowercase();
+    let name = text.trim().to_ascii_lowercase();
     let is_name = !name.is_empty()
         && name.len() <= 76
         && name.bytes().all(|b| (33..=126).contains(&b) && b != b':');

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use super::carry;
 use super::clock::Clock;
 use super::lane::{self, Health, Pool};
+use super::notices::{self, Collector};
 use super::report::{log_recipient, owed, owed_for_success};
 use super::series::Ticket;
 use super::{Settings as Retry, Uncertain};
@@ -65,6 +66,8 @@ pub struct Tools {
     pub memory: Arc<Semaphore>,
     /// How many messages may be signed or converted at once: as many as there are processors.
     pub computing: Arc<Semaphore>,
+    /// What the people behind the tenants are to be told.
+    pub notices: Arc<Collector>,
 }
 
 impl Tools {
@@ -77,6 +80,7 @@ impl Tools {
             metrics,
             memory: Arc::new(Semaphore::new(MEMORY_KIB)),
             computing: Arc::new(Semaphore::new(processors)),
+            notices: Arc::default(),
         }
     }
 }
@@ -169,8 +173,7 @@ pub async fn run(
         return quarantine(tools, claim).await;
     }
     if is_expired(now, &way.health, &stored, way.clock.now()) {
-        let owed = expire(tools, now, way, &stored, false);
-        settle(tools, claim, owed).await;
+        finish_expired(tools, now, way, claim, &stored, false).await;
         return Finished {
             news: LaneNews::Untried,
             again: None,
@@ -504,7 +507,12 @@ async fn conclude(
         ));
     }
     let states = settlement.recipients.clone();
+    let failed = settlement.state == State::Failed;
     settle(tools, claim, settlement).await;
+    if let Some((_, failure)) = permanent.first().filter(|_| failed) {
+        let news = notices::given_up(way, stored, &states, Some(failure));
+        tools.notices.extend(news);
+    }
     // The log says only what is on record.
     for (index, event, dsn, relay) in told {
         log_recipient(
@@ -624,8 +632,34 @@ async fn settle(tools: &Tools, claim: Claim, settlement: Settlement) {
     }
 }
 
-/// Gives a message up at a person's wish.
-pub async fn give_up(tools: &Tools, now: &Now, tenant: &Arc<Tenant>, route: Route, claim: Claim) {
+async fn finish_expired(
+    tools: &Tools,
+    now: &Now,
+    way: &Way,
+    claim: Claim,
+    stored: &Stored,
+    by_hand: bool,
+) {
+    let settlement = expire(tools, now, way, stored, by_hand);
+    let failed = settlement.state == State::Failed;
+    let states = settlement.recipients.clone();
+    settle(tools, claim, settlement).await;
+    // Whoever does it by hand knows of it.
+    if failed && !by_hand {
+        let news = notices::given_up(way, stored, &states, None);
+        tools.notices.extend(news);
+    }
+}
+
+/// Gives a message up: its time is over, or a person wishes it.
+pub async fn give_up(
+    tools: &Tools,
+    now: &Now,
+    tenant: &Arc<Tenant>,
+    route: Route,
+    claim: Claim,
+    by_hand: bool,
+) {
     let stored = Arc::clone(claim.message());
     let key = route.key(tenant);
     let way = Way {
@@ -641,6 +675,5 @@ pub async fn give_up(tools: &Tools, now: &Now, tenant: &Arc<Tenant>, route: Rout
         generation: 0,
         clock: Clock::start(),
     };
-    let settlement = expire(tools, now, &way, &stored, true);
-    settle(tools, claim, settlement).await;
+    finish_expired(tools, now, &way, claim, &stored, by_hand).await;
 }

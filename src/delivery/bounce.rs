@@ -288,7 +288,8 @@ fn subject(notices: &[&Owed], german: bool) -> String {
     text.to_owned()
 }
 
-fn quoted(text: &str) -> String {
+/// A text as quoted-printable lines.
+pub(super) fn quoted(text: &str) -> String {
     let crlf = text.replace("\r\n", "\n").replace('\n', "\r\n");
     String::from_utf8(crate::prepare::encode::quoted_printable(crlf.as_bytes())).unwrap_or_default()
 }

@@ -26,6 +26,10 @@ const JUST_NOW: std::time::Duration = std::time::Duration::from_secs(1);
 /// How many due messages of a tenant are looked at for one that may go.
 const LOOK_AHEAD: usize = 16;
 
+/// What decides which way a message may take: the only route that is left to it, whether it is
+/// single mail, whether it goes to support.
+type MessageKind = (Option<RouteKey>, bool, bool);
+
 impl Scheduler {
     /// Finds the first message of a tenant that may go now, and its way.
     pub(super) fn next_start(
@@ -62,7 +66,7 @@ impl Scheduler {
         let Some(queue) = queues.tenants.get(id) else {
             return Step::Wait;
         };
-        let due: Vec<(i64, Option<RouteKey>, Share)> = queue
+        let due: Vec<(i64, MessageKind, Share)> = queue
             .due(LOOK_AHEAD, tenant.series.is_some())
             .into_iter()
             .map(|seq| {
@@ -70,7 +74,8 @@ impl Scheduler {
                     single: queue.is_single(seq),
                     weight: queue.recipients(seq),
                 };
-                (seq, queue.pinned.get(&seq).cloned(), share)
+                let pinned = queue.pinned.get(&seq).cloned();
+                (seq, (pinned, share.single, queue.is_to_support(seq)), share)
             })
             .collect();
         if due.is_empty() || !self.relay_allows(queues, now, id, &first, at) {
@@ -78,19 +83,19 @@ impl Scheduler {
         }
         let second = route::fallback(tenant, now.directory.system());
         let mut wake: Option<Timestamp> = None;
-        let mut tried: Vec<(Option<RouteKey>, bool)> = Vec::new();
-        for (seq, pinned, share) in due {
-            let kind = (pinned, share.single);
+        let mut tried: Vec<MessageKind> = Vec::new();
+        for (seq, kind, share) in due {
             if tried.contains(&kind) {
                 continue; // what holds one back holds back all of its kind
             }
-            let pinned = &kind.0;
+            let (pinned, _, to_support) = &kind;
             let candidates = match self.candidates(
                 queues,
                 tenant,
                 &first,
                 second.as_ref(),
                 pinned.as_ref(),
+                *to_support,
                 at,
                 &mut wake,
             ) {
@@ -140,6 +145,7 @@ impl Scheduler {
         first: &Route,
         second: Option<&Route>,
         pinned: Option<&RouteKey>,
+        to_support: bool,
         at: Timestamp,
         wake: &mut Option<Timestamp>,
     ) -> Option<Vec<Route>> {
@@ -154,7 +160,13 @@ impl Scheduler {
         if let (Route::Own(_), Some(relay)) = (first, second) {
             let health = queues.health(&first.key(tenant));
             if let Some(since) = health.failing_since {
-                let begins = lane::after(since, tenant.policy.fallback_after);
+                // That it does not work is what support is told.
+                let patience = if to_support {
+                    std::time::Duration::ZERO
+                } else {
+                    tenant.policy.fallback_after
+                };
+                let begins = lane::after(since, patience);
                 if begins <= at {
                     routes.push(relay.clone());
                 } else {

@@ -1,6 +1,7 @@
 //! A lane: one route with all that is learned of it (failures, suspension, pauses) and its kept
 //! connections. A stuck lane never delays another.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +40,12 @@ pub struct Health {
     /// The last failure, also of a route that works again.
     #[serde(default)]
     pub last_error: Option<(Timestamp, String)>,
+    /// Tenants whose people were told that it fails.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub told_failing: BTreeSet<String>,
+    /// They were told that the system relay carries their mail meanwhile.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub told_fallback: bool,
     /// Times that do not count towards giving up.
     #[serde(default)]
     pub excluded: Vec<(Timestamp, Timestamp)>,

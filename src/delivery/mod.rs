@@ -7,6 +7,7 @@ mod carry;
 mod choose;
 mod clock;
 pub mod lane;
+pub mod notices;
 mod pace;
 mod preparing;
 mod queue;

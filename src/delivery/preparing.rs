@@ -57,6 +57,7 @@ impl Preparing {
             capabilities: &self.capabilities,
             null_refused: self.null_refused,
             from: None,
+            document: None,
             information: self.information.as_deref(),
         });
         let Preparation { prepared, refused } = done.map_err(|error| {

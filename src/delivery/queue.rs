@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
 
+use crate::spool::Waiting;
 use crate::tenant::route::RouteKey;
 
 /// The waiting messages of a tenant. Each message stands in it once.
@@ -18,6 +19,8 @@ pub struct TenantQueue {
     pub parked: HashSet<i64>,
     /// Messages that are no part of a run of serial mail.
     singles: BTreeSet<i64>,
+    /// Messages to support alone.
+    to_support: BTreeSet<i64>,
     /// Messages with several recipients, and how many.
     several: HashMap<i64, u32>,
     /// Why nothing goes (no route), and since when.
@@ -25,14 +28,22 @@ pub struct TenantQueue {
 }
 
 impl TenantQueue {
-    /// What a waiting message counts for, where serial mail goes in portions.
-    pub fn note(&mut self, seq: i64, single: bool, recipients: u32) {
-        if single {
-            self.singles.insert(seq);
+    /// What distinguishes a waiting message from others.
+    pub fn note(&mut self, waiting: &Waiting) {
+        if waiting.single {
+            self.singles.insert(waiting.seq);
         }
-        if recipients > 1 {
-            self.several.insert(seq, recipients);
+        if waiting.recipients > 1 {
+            self.several.insert(waiting.seq, waiting.recipients);
         }
+        if waiting.to_support {
+            self.to_support.insert(waiting.seq);
+        }
+    }
+
+    /// Whether it goes to support alone, and so by whatever way is open.
+    pub fn is_to_support(&self, seq: i64) -> bool {
+        self.to_support.contains(&seq)
     }
 
     /// Whether a message is no part of a run of serial mail.
@@ -90,6 +101,7 @@ impl TenantQueue {
         self.parked.remove(&seq);
         self.singles.remove(&seq);
         self.several.remove(&seq);
+        self.to_support.remove(&seq);
     }
 
     /// Makes what is due at that time ready; gives when the next one is.

@@ -15,6 +15,7 @@ use super::attempt::{self, Again, Finished, LaneNews, Now, Tools, Way};
 use super::bounce::Bouncer;
 use super::clock::Clock;
 use super::lane::{self, Gate, Health, Pool};
+use super::notices;
 use super::pace::Pace;
 use super::queue::TenantQueue;
 use super::series::Portions;
@@ -47,6 +48,13 @@ pub(super) struct Inner {
     pub(super) tasks: TaskTracker,
     stop: CancellationToken,
     abort: CancellationToken,
+}
+
+impl Inner {
+    /// Delivery is to stop.
+    pub(super) async fn stopped(&self) {
+        self.stop.cancelled().await;
+    }
 }
 
 #[derive(Default)]
@@ -115,7 +123,7 @@ impl Queues {
 
     fn add(&mut self, waiting: Waiting, longest: Duration) {
         let queue = self.tenants.entry(waiting.tenant.clone()).or_default();
-        queue.note(waiting.seq, waiting.single, waiting.recipients);
+        queue.note(&waiting);
         match waiting.next {
             Some(at) if at > self.clock.now() => {
                 // Planned by a clock that was wrong, it would wait for years.
@@ -320,6 +328,10 @@ impl Scheduler {
         self.inner
             .tasks
             .spawn(async move { bouncer.run_bouncer().await });
+        let notices = self.clone();
+        self.inner
+            .tasks
+            .spawn(async move { notices.run_notices().await });
         let upkeep = self.clone();
         self.inner.tasks.spawn(async move {
             tokio::select! {
@@ -542,11 +554,25 @@ impl Scheduler {
                 .tools
                 .metrics
                 .route_up(label(&way.key), way.key.word(), lane.health.is_up());
+            let mut news = notices::of_route(&mut lane.health, way, &finished.news, now, at);
+            news.extend(notices::of_key(&before, &lane.health, way));
+            self.inner.tools.notices.extend(news);
             if lane.health != before {
                 saved = Some(lane.health.clone());
                 if before.is_up() != lane.health.is_up() {
                     self.announce(&way.key, way, &before, &lane.health, &finished.news);
                 }
+            }
+        }
+        let mut saved_own = None;
+        if let (Route::System { fallback: true, .. }, Some((done, _))) = (&way.route, &finished)
+            && matches!(done.news, LaneNews::Fine { .. })
+        {
+            let own = RouteKey::Own(id.clone());
+            let health = &mut queues.lanes.entry(own).or_default().health;
+            if let Some(news) = notices::of_fallback(health, way, at) {
+                self.inner.tools.notices.push(news);
+                saved_own = Some(health.clone());
             }
         }
         if let Some((
@@ -598,6 +624,9 @@ impl Scheduler {
         drop(queues);
         if let Some(health) = saved {
             self.save(&way.key, &health);
+        }
+        if let Some(health) = saved_own {
+            self.save(&RouteKey::Own(id.clone()), &health);
         }
         self.inner.tools.spool.wake();
     }
@@ -692,7 +721,7 @@ async fn bounce_one(
     }
     match tools.spool.claim(seq).await? {
         Some(claim) => {
-            give_up_claim(tools, now, tenant, claim).await;
+            give_up_claim(tools, now, tenant, claim, true).await;
             Ok(Ok(()))
         }
         None => Ok(Err(
@@ -701,13 +730,19 @@ async fn bounce_one(
     }
 }
 
-pub(super) async fn give_up_claim(tools: &Tools, now: &Now, tenant: &Arc<Tenant>, claim: Claim) {
+pub(super) async fn give_up_claim(
+    tools: &Tools,
+    now: &Now,
+    tenant: &Arc<Tenant>,
+    claim: Claim,
+    by_hand: bool,
+) {
     let route = route::first_choice(tenant, now.directory.system()).unwrap_or_else(|_| {
         Route::Own(Arc::new(crate::transport::Upstream::Capture(
             std::path::PathBuf::new(),
         )))
     });
-    attempt::give_up(tools, now, tenant, route, claim).await;
+    attempt::give_up(tools, now, tenant, route, claim, by_hand).await;
 }
 
 /// The tenant of a route in metrics; the system relay is nobody's own.

@@ -8,7 +8,7 @@ use crate::prepare::{self, Preparation, PrepareError, Source, dkim, rewrite};
 use crate::smtp::address::Address;
 use crate::smtp::capabilities::Capabilities;
 use crate::spool::Stored;
-use crate::tenant::document::Facts;
+use crate::tenant::document::{DocumentType, Facts};
 use crate::tenant::route::Route;
 use crate::tenant::sender::{Choice, MissingGrant};
 use crate::tenant::{ReplyTo, SystemSender, Tenant};
@@ -38,6 +38,8 @@ pub struct Job<'a> {
     pub null_refused: bool,
     /// Another sender than the rules give: a test whether the server takes it.
     pub from: Option<&'a Address>,
+    /// As if it were of this type: a test.
+    pub document: Option<&'a DocumentType>,
     /// What goes along to support.
     pub information: Option<&'a str>,
 }
@@ -152,8 +154,11 @@ fn by_rules(job: &Job<'_>, settings: &mut prepare::Settings) -> Result<(), Prepa
         return Ok(()); // preparation says so
     };
     let tenant = job.tenant;
-    let choice = choose(tenant, job.stored, job.content, &header)
-        .map_err(|missing| PrepareError::Sender(missing.to_string()))?;
+    let choice = match job.document {
+        Some(document) => tenant.sender_of(None, Some(document), false),
+        None => choose(tenant, job.stored, job.content, &header),
+    };
+    let choice = choice.map_err(|missing| PrepareError::Sender(missing.to_string()))?;
     settings.address = choice.address.clone();
     choice.name.clone_into(&mut settings.name);
     settings.keep_from = choice.keeps_from;

@@ -17,6 +17,8 @@ const SINGLE_PART: u32 = 10;
 pub(super) struct Portions {
     /// What the present series has, those that run among it.
     counted: u32,
+    /// It takes no more: a pause has to follow.
+    full: bool,
     /// Messages of it that run.
     running: u32,
     /// When the last of it was answered.
@@ -55,13 +57,15 @@ impl Portions {
         let rested = self.ended.map(|ended| now.saturating_duration_since(ended));
         if self.running == 0 && rested.is_some_and(|rested| rested >= series.pause) {
             self.counted = std::mem::take(&mut self.carried);
+            self.full = false;
             self.passed = 0;
             self.ended = None;
         }
         // One that is larger than a series is one by itself.
         let fits = self.counted.saturating_add(share.weight) <= series.messages;
-        if fits || self.counted == 0 {
+        if !self.full && (fits || self.counted == 0) {
             self.counted = self.counted.saturating_add(share.weight);
+            self.full = self.counted >= series.messages;
             self.running += 1;
             return Ok(Ticket::Counted);
         }
@@ -70,8 +74,7 @@ impl Portions {
             self.carried = self.carried.saturating_add(share.weight);
             return Ok(Ticket::Passing);
         }
-        // Whatever comes while the last ones run: the series is full.
-        self.counted = self.counted.max(series.messages);
+        self.full = true;
         if self.running > 0 {
             return Err(Pause::Running);
         }

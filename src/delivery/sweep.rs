@@ -141,7 +141,7 @@ impl Scheduler {
         }
         match self.inner.tools.spool.claim(seq).await {
             Ok(Some(claim)) => {
-                give_up_claim(&self.inner.tools, now, tenant, claim).await;
+                give_up_claim(&self.inner.tools, now, tenant, claim, false).await;
                 if let Some(queue) = lock(&self.inner).tenants.get_mut(&tenant.id) {
                     queue.take(seq);
                     queue.forget(seq);

@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::notices;
 use super::scheduler::{Scheduler, lock};
 use crate::failure::Class;
+use crate::oauth::ends::{End, What, certificate_end, ends};
 use crate::oauth::{SYSTEM, Settings};
-use crate::tenant::route::RouteKey;
+use crate::tenant::route::{Route, RouteKey};
 use crate::transport::{Failure, Upstream, graph};
 
 /// After the start mail comes first.
@@ -21,12 +23,14 @@ const ASKED_EVERY: Duration = Duration::from_secs(86_400);
 impl Scheduler {
     /// Runs until delivery stops.
     pub(super) async fn upkeep(&self) {
+        self.warn_of_ends();
         self.discard_drafts().await;
         tokio::time::sleep(BEGINS).await;
         let mut asked = HashMap::new();
         loop {
             self.keep_tokens(&mut asked).await;
             self.discard_drafts().await;
+            self.warn_of_ends();
             tokio::time::sleep(EVERY).await;
         }
     }
@@ -87,9 +91,49 @@ impl Scheduler {
         }
         let reason = failure.to_string();
         lane.health.failed(at, &now.retry, true, true, &reason, 0);
+        let news = match key {
+            RouteKey::Own(id) => now.directory.tenant(id).and_then(|tenant| {
+                let route = Route::Own(Arc::clone(crate::tenant::route::own(tenant)?));
+                notices::of_failure(&mut lane.health, tenant, &route, failure, at)
+            }),
+            RouteKey::System => None, // whoever needs it finds out
+        };
         let health = lane.health.clone();
         drop(queues);
+        self.inner.tools.notices.extend(news);
         self.save(key, &health);
+    }
+
+    /// Tells 30, 7 and 1 days before what of an authorisation ends.
+    fn warn_of_ends(&self) {
+        let tools = &self.inner.tools;
+        let now = self.inner.now.load();
+        for (key, upstream, settings) in self.with_tokens() {
+            let standing = tools.context.tokens.standing(&settings);
+            for end in ends(&tools.context.secrets, &settings, &standing) {
+                let whose = (&key, now.language_of(&key));
+                tools
+                    .notices
+                    .extend(notices::of_end(whose, &end, &upstream.describe()));
+            }
+        }
+        for tenant in now.directory.tenants() {
+            let upstream = crate::tenant::route::own(tenant);
+            if let Some(Upstream::Smtp(smtp)) = upstream.map(AsRef::as_ref)
+                && let Some((path, _)) = &smtp.client_certificate
+            {
+                let key = RouteKey::Own(tenant.id.clone());
+                let end = End {
+                    what: What::ClientCertificate,
+                    at: certificate_end(path),
+                    note: "",
+                };
+                let whose = (&key, tenant.language);
+                tools
+                    .notices
+                    .extend(notices::of_end(whose, &end, &smtp.host));
+            }
+        }
     }
 
     /// Deletes drafts whose message is no longer waiting; those of waiting ones are looked at by

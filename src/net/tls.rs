@@ -1,6 +1,7 @@
 //! TLS towards servers: whom we believe, and why not, in words.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore,
     SignatureScheme,
 };
+use x509_parser::extensions::GeneralName;
 
 use crate::explain::Cause;
 use crate::vault::{SecretRef, Secrets};
@@ -121,8 +123,19 @@ pub struct Agreed {
     pub version: String,
     /// The cipher suite, by its name in rustls.
     pub cipher: String,
-    /// Its own certificate, DER.
-    pub certificate: Option<Vec<u8>>,
+    /// What its certificate says.
+    pub identity: Option<Identity>,
+}
+
+/// What a certificate says, true or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// For whom it is: host names and addresses; without any, its subject.
+    pub names: Vec<String>,
+    /// Who has issued it.
+    pub issuer: String,
+    /// When it ends, in seconds since 1970.
+    pub ends: i64,
 }
 
 /// What was agreed in a session.
@@ -133,7 +146,35 @@ pub fn agreed(session: &rustls::ClientConnection) -> Agreed {
     Agreed {
         version: version.unwrap_or_default().replace("TLSv1_", "TLS 1."),
         cipher: suite.map_or_else(String::new, |s| format!("{:?}", s.suite())),
-        certificate: chain.first().map(|certificate| certificate.to_vec()),
+        identity: chain.first().and_then(identity),
+    }
+}
+
+fn identity(certificate: &CertificateDer<'_>) -> Option<Identity> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let listed = parsed.subject_alternative_name().ok().flatten();
+    let mut names: Vec<String> = listed
+        .map(|list| list.value.general_names.iter().filter_map(name).collect())
+        .unwrap_or_default();
+    if names.is_empty() {
+        names.push(parsed.subject().to_string());
+    }
+    Some(Identity {
+        names,
+        issuer: parsed.issuer().to_string(),
+        ends: parsed.validity().not_after.timestamp(),
+    })
+}
+
+fn name(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(octets) => {
+            let v4 = <[u8; 4]>::try_from(*octets).map(IpAddr::from);
+            let v6 = <[u8; 16]>::try_from(*octets).map(IpAddr::from);
+            v4.or(v6).ok().map(|address| address.to_string())
+        }
+        _ => None,
     }
 }
 

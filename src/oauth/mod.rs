@@ -6,6 +6,7 @@
 
 mod answer;
 pub mod consent;
+pub mod ends;
 mod grant;
 mod jwt;
 mod tokens;

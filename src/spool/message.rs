@@ -263,6 +263,8 @@ pub struct Waiting {
     pub single: bool,
     /// How many recipients it has.
     pub recipients: u32,
+    /// It goes to support, and to nobody else.
+    pub to_support: bool,
 }
 
 /// A notice that is owed to a return path: durable from the moment its cause is.

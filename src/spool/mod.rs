@@ -11,6 +11,7 @@ mod guard;
 mod incoming;
 mod journal;
 mod message;
+mod notices;
 pub mod operate;
 mod place;
 mod record;
@@ -45,10 +46,11 @@ pub use message::{
     DECIDED, Kind, Notice, Owed, OwedRecipient, RecipientState, RecipientStatus, STATES, State,
     Stored, Waiting,
 };
+pub use notices::{Note, Noted};
 pub use room::Reservation;
 pub use store::{Store, StoreError};
 
-use crate::message::{Content, Envelope, MessageId, TenantId};
+use crate::message::{Content, Envelope, MessageId, Role, TenantId};
 use crate::prepare::Origin;
 
 /// Octets of just accepted messages that are kept in memory for their delivery.
@@ -101,6 +103,11 @@ impl Spooled {
         self.id
     }
 
+    /// Its place in the order of acceptance.
+    pub fn seq(&self) -> i64 {
+        self.seq
+    }
+
     /// It had been taken before; nothing new was stored.
     pub fn is_duplicate(&self) -> bool {
         self.duplicate
@@ -147,6 +154,11 @@ impl Stored {
             next,
             single: self.origin.single || self.kind.is_ours(),
             recipients: u32::try_from(self.envelope.recipients.len()).unwrap_or(u32::MAX),
+            to_support: self
+                .envelope
+                .recipients
+                .iter()
+                .all(|r| matches!(r.role, Role::Support | Role::Copy)),
         }
     }
 }
@@ -274,7 +286,7 @@ impl Spool {
         inner.store.fold_now()?;
         inner.store.read_now(|db| {
             let mut query = db.prepare(
-                "SELECT seq, body, tenant, state, size, accepted, next, json_array_length(recipients) FROM messages ORDER BY seq",
+                r#"SELECT seq, body, tenant, state, size, accepted, next, json_array_length(recipients), instr(envelope, '"role":"support"') FROM messages ORDER BY seq"#,
             )?;
             let mut rows = query.query([])?;
             while let Some(row) = rows.next()? {
@@ -305,6 +317,7 @@ impl Spool {
                         // What a run was is not known any more.
                         single: false,
                         recipients: row.get(7).unwrap_or(1),
+                        to_support: row.get::<_, i64>(8)? > 0,
                     }));
                 }
             }

@@ -47,4 +47,15 @@ CREATE TABLE owed (seq INTEGER PRIMARY KEY, tenant TEXT NOT NULL, return_path TE
 -- The files journal-a and journal-b hold what is younger: everything up to this number is here.
 CREATE TABLE journal (folded INTEGER NOT NULL, clean INTEGER NOT NULL) STRICT; -- clean: stopped in order
 INSERT INTO journal VALUES (0, 1);
-PRAGMA user_version = 2;
+-- What the people behind a tenant are told.
+CREATE TABLE notices (
+    seq     INTEGER PRIMARY KEY,
+    at      INTEGER NOT NULL,
+    tenant  TEXT NOT NULL,
+    event   TEXT NOT NULL,
+    text    TEXT NOT NULL,
+    remedy  TEXT NOT NULL,
+    mark    TEXT NOT NULL,               -- notices with the same mark are one, '': it has none
+    told    INTEGER                      -- when a mail was written about it
+) STRICT;
+PRAGMA user_version = 3;

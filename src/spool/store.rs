@@ -20,7 +20,7 @@ const BATCH_LIMIT: usize = 512;
 /// The write-ahead log is folded into the database from this size.
 const CHECKPOINT_BYTES: u64 = 8 << 20;
 /// The layout that this program knows.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// Why the store did not do something.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -306,16 +306,17 @@ fn open_writer(path: &Path) -> Result<Connection, StoreError> {
             "the file system does not allow a safe journal (journal_mode {mode}, synchronous {synchronous})"
         )));
     }
-    let version: i64 = connection
-        .query_row("PRAGMA user_version", [], |row| row.get(0))
-        .map_err(failed)?;
-    let change = match version {
-        0 => Some(include_str!("schema.sql")),
-        1 => Some(include_str!("schema-2.sql")),
-        VERSION => None,
-        newer => return Err(StoreError::Newer(newer)),
-    };
-    if let Some(change) = change {
+    loop {
+        let version: i64 = connection
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .map_err(failed)?;
+        let change = match version {
+            0 => include_str!("schema.sql"),
+            1 => include_str!("schema-2.sql"),
+            2 => include_str!("schema-3.sql"),
+            VERSION => break,
+            newer => return Err(StoreError::Newer(newer)),
+        };
         let transaction = connection.transaction().map_err(failed)?;
         transaction.execute_batch(change).map_err(failed)?;
         transaction.commit().map_err(failed)?;

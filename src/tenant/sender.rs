@@ -17,6 +17,12 @@ impl SenderPattern {
         }
     }
 
+    /// The address, if it is a single one.
+    pub fn address(&self) -> Option<Address> {
+        let single = !self.0.contains(['*', '?']);
+        single.then(|| Address::parse(&self.0).ok()).flatten()
+    }
+
     /// Whether an address falls under it. Domains are compared as A-labels.
     pub fn matches(&self, address: &Address) -> bool {
         let Some((local, domain)) = self.0.rsplit_once('@') else {
@@ -115,6 +121,8 @@ impl Tenant {
             self.sender.return_path.as_ref(),
             self.support_address.as_ref(),
         ];
+        let copies = self.documents.iter().flat_map(|d| &d.bcc);
+        let others = copies.chain(&self.copies.bcc).chain(&self.notices);
         let documents = self.documents.iter().map(|d| d.address.as_ref());
         let replies = self.documents.iter().filter_map(|d| d.reply_to.as_ref());
         let answers = replies.chain([&self.sender.reply_to]).map(|to| match to {
@@ -124,6 +132,7 @@ impl Tenant {
         own.into_iter()
             .chain(documents)
             .chain(answers)
+            .chain(others.map(Some))
             .flatten()
             .any(|known| known.same_permission(address))
             || self.users.iter().any(|user| user.may_use(address))
@@ -132,6 +141,36 @@ impl Tenant {
                 .iter()
                 .flat_map(|group| &group.senders)
                 .any(|pattern| pattern.matches(address))
+    }
+
+    /// Every address that its mail may leave with, each once, the usual one first; patterns name
+    /// nobody.
+    pub fn all_senders(&self) -> Vec<Address> {
+        let users = self.users.iter();
+        let patterns = users
+            .clone()
+            .flat_map(|user| &user.senders)
+            .chain(self.groups.iter().flat_map(|group| &group.senders));
+        let fixed = patterns.filter_map(SenderPattern::address);
+        let named = [
+            Some(self.sender.address.clone()),
+            self.sender.return_path.clone(),
+        ];
+        let documents = self.documents.iter().filter_map(|d| d.address.clone());
+        let own = users.filter_map(|user| user.email.clone());
+        let mut all: Vec<Address> = Vec::new();
+        for address in named
+            .into_iter()
+            .flatten()
+            .chain(documents)
+            .chain(own)
+            .chain(fixed)
+        {
+            if !all.iter().any(|known| known.same_permission(&address)) {
+                all.push(address);
+            }
+        }
+        all
     }
 
     /// Whether all its mail has the same sender, whatever it says.
@@ -154,13 +193,22 @@ impl Tenant {
         facts: &Facts<'_>,
         application_from: Option<&Address>,
     ) -> Result<Choice<'a>, MissingGrant> {
-        let rules = &self.sender;
-        let document = self.document(facts);
         // A login that is gone has lost its rights.
         let unknown = facts.login.is_some() && user.is_none();
-        let keeps_from = rules.application_from != ApplicationFrom::Replace
+        let keeps_from = self.sender.application_from != ApplicationFrom::Replace
             && !unknown
             && application_from.is_some_and(|address| self.may_use(user, address));
+        self.sender_of(user, self.document(facts), keeps_from)
+    }
+
+    /// The same for a message of this type.
+    pub fn sender_of<'a>(
+        &'a self,
+        user: Option<&'a User>,
+        document: Option<&'a DocumentType>,
+        keeps_from: bool,
+    ) -> Result<Choice<'a>, MissingGrant> {
+        let rules = &self.sender;
         let own = user
             .filter(|user| user.use_own_sender)
             .and_then(|user| user.email.as_ref().map(|email| (user, email)));

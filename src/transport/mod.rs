@@ -140,6 +140,15 @@ impl Upstream {
         }
     }
 
+    /// The name that mail is sent under: the login, or the mailbox of a token.
+    pub fn login(&self) -> Option<&str> {
+        match self {
+            Upstream::Smtp(settings) => settings.username.as_deref(),
+            Upstream::Graph(_) | Upstream::Gmail(_) => self.oauth().map(|o| o.mailbox.as_str()),
+            Upstream::Capture(_) => None,
+        }
+    }
+
     /// An explanation with this upstream's own ids in their places.
     pub fn fill(&self, text: &str) -> String {
         match self.oauth() {

@@ -40,6 +40,11 @@ groups! {
     system "L"
     isolation "N"
     tokens "O"
+    senders "P"
+    signatures "Q"
+    series "R"
+    notices "S"
+    doctor "T"
 }
 
 /// A sample of the faults, another one each day; all of them: `just faults`.

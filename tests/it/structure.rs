@@ -170,6 +170,29 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         &["submission", "admin", "cli", "config", "app", "control"],
     ),
     (
+        "dns",
+        &[
+            "submission",
+            "tenant",
+            "spool",
+            "delivery",
+            "transport",
+            "vault",
+            "explain",
+            "admin",
+            "cli",
+            "config",
+            "app",
+            "control",
+            "observe",
+            "oauth",
+            "http",
+            "message",
+            "net",
+            "failure",
+        ],
+    ),
+    (
         "vault",
         &[
             "submission",
@@ -238,7 +261,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("listenfd", &["submission"]),
     ("hyper", &["http"]),
     ("hyper_util", &["http"]),
-    ("x509_parser", &["cli"]),
+    ("x509_parser", &["oauth", "net"]),
 ];
 
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {

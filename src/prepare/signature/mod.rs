@@ -253,7 +253,9 @@ impl<'a> Part<'a> {
     fn may_change(&self) -> Result<(), Untouched> {
         match self.kind.as_str() {
             "multipart/signed" => return Err(Untouched::Signed),
-            "multipart/encrypted" => return Err(Untouched::Encrypted),
+            "multipart/encrypted" | "application/pgp-encrypted" => {
+                return Err(Untouched::Encrypted);
+            }
             "multipart/report" => return Err(Untouched::Report),
             "application/pkcs7-mime" | "application/x-pkcs7-mime" => {
                 let smime = self.parameter("smime-type").unwrap_or_default();

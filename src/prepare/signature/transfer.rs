@@ -71,21 +71,21 @@ pub(super) fn insert_quoted(
     length: usize,
     octets: &[u8],
 ) -> Option<(usize, Vec<u8>)> {
-    let at_end = at == length;
-    let place = if at_end {
-        raw.len()
+    let place = if at == length {
+        // Blanks at the very end belong to nobody.
+        let blanks = raw.iter().rev().take_while(|b| matches!(**b, b' ' | b'\t'));
+        raw.len() - blanks.count()
     } else {
         read_quoted(raw, at)?.1
     };
     let before = &raw[..place];
     let mut out = Vec::new();
-    let begins_line = octets.starts_with(b"\r\n");
     if before.is_empty() || before.ends_with(b"\n") {
         // At the start of a line nothing has to be ended.
-    } else if at_end && before.trim_ascii_end().ends_with(b"=") {
+    } else if before.ends_with(b"=") {
         // A soft break whose line end was missing.
         out.extend_from_slice(b"\r\n");
-    } else if !begins_line || (!at_end && matches!(before.last(), Some(b' ' | b'\t'))) {
+    } else if !octets.starts_with(b"\r\n") || matches!(before.last(), Some(b' ' | b'\t')) {
         // Also, blanks in front of a line end would be lost.
         out.extend_from_slice(b"=\r\n");
     }
@@ -165,7 +165,9 @@ mod tests {
         for (raw, at, octets, expected) in [
             ("a=\r\nb\r\n", 4, "x\r\n", "a=\r\nb\r\nx\r\n"),
             ("a", 1, "\r\nx", "a\r\nx"),
-            ("a  ", 1, "\r\nx", "a  \r\nx"),
+            ("a  ", 1, "\r\nx", "a\r\nx  "),
+            ("  ", 0, "-- ", "--=20  "),
+            ("=0A\t", 1, "x", "=0A=\r\nx\t"),
             ("a=", 1, "\r\nx", "a=\r\n\r\nx"),
             ("a=\r\n", 1, "\r\nx", "a=\r\n\r\nx"),
             ("=C3=BCb\r\n", 2, "\r\n=\r\n", "=C3=BC\r\n=3D\r\nb\r\n"),

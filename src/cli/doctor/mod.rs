@@ -1,0 +1,239 @@
+//! `postbote doctor`: the whole way of a tenant's mail looked at without sending any: the server's
+//! name, the line, encryption, login and sender, then SPF, DKIM and DMARC of the domains that it
+//! sends as. Each finding says what is wrong and who has to do what.
+
+/// A text in the language of the report.
+macro_rules! words {
+    ($language:expr, $de:literal, $en:literal $(,)?) => {
+        match $language {
+            $crate::explain::Language::De => std::fmt::format(format_args!($de)),
+            $crate::explain::Language::En => std::fmt::format(format_args!($en)),
+        }
+    };
+}
+
+mod api;
+mod dkim;
+mod dmarc;
+mod encryption;
+mod report;
+mod route;
+mod senders;
+mod spf;
+
+use std::net::IpAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::time::{Instant, timeout_at};
+
+pub(super) use dkim::check_keys;
+use report::{Check, Report};
+
+use super::{block_on, say, tenant_of};
+use crate::app::{self, Failure};
+use crate::config::Config;
+use crate::dns::Dns;
+use crate::net::transcript::Transcript;
+use crate::smtp::address::Address;
+use crate::tenant::Tenant;
+use crate::tenant::route::{NoRoute, Route, first_choice};
+use crate::transport::{Context, Failure as Failed, Timeouts, Upstream};
+
+/// How long all of it may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Somebody is waiting, and nothing is lost by giving up.
+const PATIENCE: Timeouts = Timeouts {
+    resolve: Duration::from_secs(10),
+    connect: Duration::from_secs(8),
+    handshake: Duration::from_secs(10),
+    greeting: Duration::from_secs(12),
+    command: Duration::from_secs(15),
+    data: Duration::from_secs(15),
+    transfer: Duration::from_secs(15),
+    final_dot: Duration::from_secs(15),
+};
+
+/// Whom to look at.
+#[derive(Args)]
+pub struct Arguments {
+    /// The tenant's id
+    tenant: String,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What all checks need.
+struct Case<'a> {
+    config: &'a Config,
+    tenant: &'a Tenant,
+    route: &'a Route,
+    context: &'a Context,
+    dns: &'a Dns,
+    /// The addresses of the server, as far as it has any.
+    addresses: &'a [IpAddr],
+}
+
+impl Case<'_> {
+    /// The explanation of a failure, with the words of whoever said so, and what helps.
+    fn explained(&self, report: &Report, failure: &Failed) -> (String, String) {
+        let upstream = self.route.upstream();
+        let cause = upstream.fill(failure.meaning.cause.get(report.language));
+        let remedy = upstream.fill(failure.meaning.remedy.get(report.language));
+        let said = report::quote(&failure.to_string());
+        let text = if said.is_empty() {
+            cause
+        } else {
+            format!("{cause} ({said})")
+        };
+        (text, remedy)
+    }
+}
+
+pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let tenant = tenant_of(config, &arguments.tenant)?;
+    let language = config.server.language;
+    let report = Report::new(language);
+    let route = match first_choice(tenant, config.directory.system()) {
+        Ok(route) => route,
+        Err(reason) => {
+            no_route(&report, config, tenant, reason);
+            return Ok(report.print(arguments.json));
+        }
+    };
+    if !arguments.json {
+        outln!(
+            "{}: {} ({})",
+            say(language, "Weg", "Route"),
+            route.key(tenant),
+            route.upstream().describe()
+        );
+    }
+    match route.upstream().as_ref() {
+        Upstream::Capture(directory) => {
+            let directory = directory.join(tenant.id.as_str());
+            let directory = directory.display();
+            let text = words!(
+                language,
+                "kind = \"capture\": Nichts geht hinaus, alle Mail wird in {directory} abgelegt.",
+                "kind = \"capture\": nothing leaves, all mail is put into {directory}."
+            );
+            report.ok(Check::Connect, tenant.id.as_str(), text);
+        }
+        Upstream::Smtp(_) | Upstream::Graph(_) | Upstream::Gmail(_) => {
+            let secrets = app::open_secrets(config)?;
+            let transcript = Transcript::recording();
+            let context =
+                app::transport_context(config, secrets, String::new(), PATIENCE, transcript);
+            block_on(examine(config, tenant, &route, &context, &report))?;
+        }
+    }
+    Ok(report.print(arguments.json))
+}
+
+/// Every address that the tenant's mail may leave with, in From or as the return path. The usual
+/// one comes first; patterns name nobody.
+pub fn all_senders(tenant: &Tenant) -> Vec<Address> {
+    let rules = &tenant.sender;
+    let documents = tenant.documents.iter().filter_map(|d| d.address.clone());
+    let users = tenant.users.iter().filter_map(|user| user.email.clone());
+    let patterns = tenant.users.iter().flat_map(|user| &user.senders);
+    let shared = tenant.groups.iter().flat_map(|group| &group.senders);
+    let named = patterns
+        .chain(shared)
+        .filter(|pattern| !pattern.0.contains(['*', '?']))
+        .filter_map(|pattern| Address::parse(&pattern.0).ok());
+    let all = [rules.address.clone()]
+        .into_iter()
+        .chain(rules.return_path.clone())
+        .chain(documents)
+        .chain(users)
+        .chain(named);
+    let mut distinct: Vec<Address> = Vec::new();
+    for address in all {
+        if !distinct.iter().any(|known| known.same_permission(&address)) {
+            distinct.push(address);
+        }
+    }
+    distinct
+}
+
+fn no_route(report: &Report, config: &Config, tenant: &Tenant, reason: NoRoute) {
+    let (id, language) = (&tenant.id, report.language);
+    let directory = config.server.tenants_dir.display();
+    let (text, remedy) = match reason {
+        NoRoute::Unconfigured => (
+            words!(
+                language,
+                "Es gibt keinen Weg für die Mail dieses Mandanten; sie wird abgewiesen (550 5.7.1).",
+                "There is no route for this tenant's mail; it is refused (550 5.7.1)."
+            ),
+            words!(
+                language,
+                "Tragen Sie [upstream] in {directory}/{id}.toml ein, oder der Betreiber erlaubt in postbote.toml das System-Relay (system_relay = \"when-unconfigured\") oder den eigenen Weg (own_upstream = true).",
+                "Add [upstream] to {directory}/{id}.toml, or the operator allows the system relay in postbote.toml (system_relay = \"when-unconfigured\") or an upstream of the tenant's own (own_upstream = true)."
+            ),
+        ),
+        NoRoute::SystemRequired => (
+            words!(
+                language,
+                "Der Betreiber verlangt ein System-Relay ([system] required), und es ist keines eingetragen; niemand kann senden.",
+                "The operator demands a system relay ([system] required) and none is configured; nobody can send."
+            ),
+            words!(
+                language,
+                "Der Betreiber trägt in postbote.toml [system.upstream] ein, oder setzt bei [system] required = false.",
+                "The operator adds [system.upstream] to postbote.toml, or sets required = false in [system]."
+            ),
+        ),
+    };
+    report.fail(Check::Connect, id.as_str(), text, remedy);
+}
+
+/// The server and the domains side by side: neither waits for what the other cannot find.
+async fn examine(
+    config: &Config,
+    tenant: &Tenant,
+    route: &Route,
+    context: &Context,
+    report: &Report,
+) {
+    let deadline = Instant::now() + LIMIT;
+    let dns = Dns::from_environment();
+    let (about_server, about_domains) =
+        (Report::new(report.language), Report::new(report.language));
+    let mut addresses = Vec::new();
+    let naming = async { addresses = route::name(route, &dns, &about_server).await };
+    limited(&about_server, deadline, naming).await;
+    let case = Case {
+        config,
+        tenant,
+        route,
+        context,
+        dns: &dns,
+        addresses: &addresses,
+    };
+    tokio::join!(
+        limited(
+            &about_server,
+            deadline,
+            route::examine(&case, &about_server)
+        ),
+        limited(
+            &about_domains,
+            deadline,
+            senders::examine(&case, &about_domains)
+        ),
+    );
+    report.append(&about_server);
+    report.append(&about_domains);
+}
+
+async fn limited(report: &Report, deadline: Instant, work: impl Future<Output = ()>) {
+    if timeout_at(deadline, work).await.is_err() {
+        report.out_of_time(LIMIT.as_secs());
+    }
+}
