@@ -943,7 +943,7 @@ mod tests {
             );
             check_explanation(cause.id(), cause.meaning());
         }
-        assert_eq!(ids.len(), 42);
+        assert_eq!(ids.len(), 43);
     }
 
     #[test]

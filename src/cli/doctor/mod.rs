@@ -36,7 +36,6 @@ use crate::app::{self, Failure};
 use crate::config::Config;
 use crate::dns::Dns;
 use crate::net::transcript::Transcript;
-use crate::smtp::address::Address;
 use crate::tenant::Tenant;
 use crate::tenant::route::{NoRoute, Route, first_choice};
 use crate::transport::{Context, Failure as Failed, Timeouts, Upstream};
@@ -132,33 +131,6 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode, Fa
         }
     }
     Ok(report.print(arguments.json))
-}
-
-/// Every address that the tenant's mail may leave with, in From or as the return path. The usual
-/// one comes first; patterns name nobody.
-pub fn all_senders(tenant: &Tenant) -> Vec<Address> {
-    let rules = &tenant.sender;
-    let documents = tenant.documents.iter().filter_map(|d| d.address.clone());
-    let users = tenant.users.iter().filter_map(|user| user.email.clone());
-    let patterns = tenant.users.iter().flat_map(|user| &user.senders);
-    let shared = tenant.groups.iter().flat_map(|group| &group.senders);
-    let named = patterns
-        .chain(shared)
-        .filter(|pattern| !pattern.0.contains(['*', '?']))
-        .filter_map(|pattern| Address::parse(&pattern.0).ok());
-    let all = [rules.address.clone()]
-        .into_iter()
-        .chain(rules.return_path.clone())
-        .chain(documents)
-        .chain(users)
-        .chain(named);
-    let mut distinct: Vec<Address> = Vec::new();
-    for address in all {
-        if !distinct.iter().any(|known| known.same_permission(&address)) {
-            distinct.push(address);
-        }
-    }
-    distinct
 }
 
 fn no_route(report: &Report, config: &Config, tenant: &Tenant, reason: NoRoute) {

@@ -2,7 +2,7 @@
 
 use super::report::{Check, Report};
 use super::spf::Standing;
-use super::{Case, all_senders, dkim, dmarc, spf};
+use super::{Case, dkim, dmarc, spf};
 use crate::explain::providers::{self, Host};
 use crate::oauth;
 use crate::smtp::address::Address;
@@ -13,7 +13,7 @@ use crate::transport::Upstream;
 /// The addresses of MAIL FROM.
 pub fn return_paths(case: &Case<'_>) -> Vec<Address> {
     match case.route {
-        Route::Own(_) => all_senders(case.tenant),
+        Route::Own(_) => case.tenant.all_senders(),
         Route::System { system, .. } => vec![system.email.clone()],
     }
 }
@@ -30,7 +30,7 @@ fn froms(case: &Case<'_>) -> Vec<Address> {
         let same = |other: &Address| other.same_permission(address);
         rules.return_path.as_ref().is_some_and(same) && !same(&rules.address)
     };
-    let mut all = all_senders(case.tenant);
+    let mut all = case.tenant.all_senders();
     all.retain(|address| !only_returns(address));
     all
 }
@@ -122,7 +122,7 @@ pub async fn examine(case: &Case<'_>, report: &Report) {
     }
     if matches!(case.route, Route::Own(_)) {
         // Bounces and mail without a rule of its own leave with these.
-        for address in all_senders(case.tenant) {
+        for address in case.tenant.all_senders() {
             add(&mut returns, address.ascii_domain());
         }
     }

@@ -93,6 +93,11 @@ class Part:
         # What Python takes apart as messages of its own is no text.
         return self.body if self.message.is_multipart() else self.message.get_payload(decode=True)
 
+    def said(self):
+        """What its header says of it besides charset and transfer encoding."""
+        fields = [field for field in content_fields(self.head) if not re.match(rb"(?i)content-(?:type|transfer-encoding):", field)]
+        return fields, [given for given in self.message.get_params([("text/plain", "")]) if given[0] != "charset"]
+
     def digest(self):
         return hashlib.sha256(self.octets()).hexdigest()
 
@@ -269,6 +274,7 @@ def check_form(name, old, new, body, alone):
     if body.local and body.encoding is None and new.encoding != "base64":
         same = next((n for n in range(len(old.body)) if old.body[n] != new.body[n]), len(old.body))
         check(new.body.endswith(old.body[same:]), f"{name}: changed in more than one place: {new.body!r}")
+    check(old.said() == new.said(), f"{name}: its header says {new.said()}, not {old.said()}")
     if body.encoding is None and body.charset is None:
         check(old.head == new.head or alone, f"{name}: its header is another one: {new.head!r}")
 
