@@ -667,12 +667,15 @@ impl Scheduler {
             hung_up: None,
         };
         let mut spooled: Spooled = spool.commit(admitted).await?;
-        if let Some(key) = pinned {
+        {
+            // Delivery learns at once that it waits and which way it takes.
             let mut queues = lock(&self.inner);
-            let queue = queues.tenants.entry(tenant.id.clone()).or_default();
-            queue.pinned.insert(spooled.seq(), key);
+            if let Some(key) = pinned {
+                let queue = queues.tenants.entry(tenant.id.clone()).or_default();
+                queue.pinned.insert(spooled.seq(), key);
+            }
+            spool.release(&mut spooled);
         }
-        spool.release(&mut spooled);
         tracing::info!(id = %spooled.id(), tenant = %tenant.id, event = "notice-sent");
         Ok(())
     }

@@ -485,13 +485,14 @@ impl Scheduler {
                         finished = attempt::run(tools, &now, &way, claim, &taken) => finished,
                         () = abort.cancelled() => Finished { news: LaneNews::Untried, again: None },
                     };
-                    Some((finished, stored.accepted))
+                    let again = finished.again.is_some();
+                    Some((finished, again.then(|| stored.waiting(None))))
                 }
                 Ok(None) => None,
                 Err(error) => {
                     tracing::error!(event = "claim-failed", tenant = %way.tenant.id, reason = %error, "a waiting message cannot be read; it is tried again");
                     let again = lane::after(way.clock.now(), Duration::from_secs(60));
-                    Some((Finished { news: LaneNews::Untried, again: Some(Again::At(again)) }, Timestamp::now()))
+                    Some((Finished { news: LaneNews::Untried, again: Some(Again::At(again)) }, None))
                 }
             };
             let freed = freed.load(Ordering::Relaxed);
@@ -523,7 +524,7 @@ impl Scheduler {
         &self,
         seq: i64,
         way: &Way,
-        finished: Option<(Finished, Timestamp)>,
+        finished: Option<(Finished, Option<Waiting>)>,
         now: &Now,
         freed: bool,
     ) {
@@ -579,25 +580,29 @@ impl Scheduler {
             Finished {
                 again: Some(again), ..
             },
-            accepted,
+            waiting,
         )) = &finished
         {
             let mut slowed_again = false;
             let clock = queues.clock;
             let queue = queues.tenants.entry(id.clone()).or_default();
+            let accepted = waiting.as_ref().map_or(at, |w| w.accepted);
+            if let Some(waiting) = waiting {
+                queue.note(waiting);
+            }
             if matches!(&finished, Some((Finished { news: LaneNews::Failed(f), .. }, _)) if matches!(f.class, Class::Slow(_)))
             {
                 slowed_again = true;
             }
             match again {
-                Again::Ready => queue.push_ready(seq, *accepted),
+                Again::Ready => queue.push_ready(seq, accepted),
                 Again::Pinned(route) => {
                     queue.pinned.insert(seq, route.clone());
-                    queue.push_ready(seq, *accepted);
+                    queue.push_ready(seq, accepted);
                 }
                 Again::At(time) => {
                     let time = clock.translate(*time, &way.clock);
-                    queue.push_later(time, seq, *accepted);
+                    queue.push_later(time, seq, accepted);
                     queues.timers.insert((time, id.clone()), ());
                 }
             }

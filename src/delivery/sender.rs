@@ -150,13 +150,14 @@ fn sender_settings(job: &Job<'_>) -> Result<prepare::Settings, PrepareError> {
 
 /// What the tenant's rules make of an application's message.
 fn by_rules(job: &Job<'_>, settings: &mut prepare::Settings) -> Result<(), PrepareError> {
-    let Ok(header) = Header::parse(job.content) else {
-        return Ok(()); // preparation says so
-    };
     let tenant = job.tenant;
-    let choice = match job.document {
-        Some(document) => tenant.sender_of(None, Some(document), false),
-        None => choose(tenant, job.stored, job.content, &header),
+    let choice = if job.document.is_some() || tenant.has_one_sender() {
+        tenant.sender_of(None, job.document, false)
+    } else {
+        match Header::parse(job.content) {
+            Ok(header) => choose(tenant, job.stored, job.content, &header),
+            Err(_) => return Ok(()), // preparation says so
+        }
     };
     let choice = choice.map_err(|missing| PrepareError::Sender(missing.to_string()))?;
     settings.address = choice.address.clone();

@@ -146,7 +146,8 @@ pub enum Hint {
 }
 
 impl Stored {
-    fn waiting(&self, next: Option<Timestamp>) -> Waiting {
+    /// What delivery has to know of it while it waits until then (`None`: no longer).
+    pub fn waiting(&self, next: Option<Timestamp>) -> Waiting {
         Waiting {
             seq: self.seq,
             tenant: self.tenant.clone(),
@@ -710,6 +711,7 @@ impl Spool {
             .store
             .change(move |db| {
                 db.execute("DELETE FROM history WHERE settled < ?1", [before])?;
+                db.execute("DELETE FROM notices WHERE at < ?1", [before])?;
                 let old: Vec<(i64, Option<String>)> = db
                     .prepare("SELECT seq, body FROM messages WHERE state = 'failed' AND coalesce(next, accepted) < ?1 LIMIT 1000")?
                     .query_map([before], |row| Ok((row.get(0)?, row.get(1)?)))?

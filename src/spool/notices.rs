@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Spool, StoreError, time};
 
-/// Notices that are kept, over all tenants.
+/// Notices of one tenant that are kept, as long as the history keeps anything.
 pub const KEPT: i64 = 1000;
 
 /// One notice.
@@ -59,8 +59,8 @@ impl Spool {
                 }
                 db.prepare_cached("INSERT INTO notices (at, tenant, event, text, remedy, mark) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
                     .execute(params![now, note.tenant, note.event, note.text, note.remedy, note.mark])?;
-                db.prepare_cached("DELETE FROM notices WHERE seq <= (SELECT max(seq) FROM notices) - ?1")?
-                    .execute([KEPT])
+                db.prepare_cached("DELETE FROM notices WHERE tenant = ?1 AND seq <= (SELECT seq FROM notices WHERE tenant = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)")?
+                    .execute(params![note.tenant, KEPT])
                     .map(|_| ())
             })
             .await

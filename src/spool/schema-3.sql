@@ -9,4 +9,5 @@ CREATE TABLE notices (
     mark    TEXT NOT NULL,               -- notices with the same mark are one, '': it has none
     told    INTEGER                      -- when a mail was written about it
 ) STRICT;
+CREATE INDEX notices_tenant ON notices (tenant, seq);
 PRAGMA user_version = 3;

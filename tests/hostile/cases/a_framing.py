@@ -198,7 +198,7 @@ def _(rig):
 
 @case("A20", "beyond the size, then dot LF and a command", server='max_message_size = "16KiB"')
 def _(rig):
-    """The lone dot outranks the size (550 5.5.2, interface.md 3); both close nothing executed."""
+    """The lone dot outranks the size (550 5.5.2, the interface 3); both close nothing executed."""
     for attack, start in ((b"\r\n.\nHELP\r\n", "550 5.5.2"), (b"\n.\nHELP\r\n", "550 5.5.2"), (b"\r\nHELP\r\n", "552 5.3.4")):
         client = rig.client()
         client.envelope()
@@ -316,7 +316,7 @@ def _(rig):
 
 @case("A23", "the attacks through sendmail and in a tenant's texts")
 def _(rig):
-    """There is no POST /v1/send and no signature text yet. A stray CR becomes a space (interface.md
+    """There is no POST /v1/send and no signature text yet. A stray CR becomes a space (the interface
     2.1), a NUL is refused with exit code 65; a lone dot is text for `sendmail -i`."""
     sent = 0
     for started in (True, False):

@@ -313,7 +313,7 @@ def _(rig):
 
 @case("E15", "the null sender of an application")
 def _(rig):
-    """Accepted and kept (interface.md); a refusal makes no bounce."""
+    """Accepted and kept (the interface); a refusal makes no bounce."""
     client = rig.client()
     client.expect("MAIL FROM:<>", "250")
     client.expect("RCPT TO:<b@else.example>", "250")

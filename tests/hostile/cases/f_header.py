@@ -453,7 +453,7 @@ def _(rig):
 
 @case("F20", "Bcc in the header")
 def _(rig):
-    """Removed from what leaves; the stored original stays as it was (interface.md)."""
+    """Removed from what leaves; the stored original stays as it was (the interface)."""
     message = through(rig, header(rig, "Bcc: boss@t.example", "To: b@else.example", "BCC: second@t.example,\r\n\tthird@t.example"), to=("b@else.example", "hidden@else.example"))
     check(message.recipients == ["b@else.example", "hidden@else.example"], f"recipients {message.recipients}")
     check("@t.example" not in message.text and "hidden" not in message.text, f"still there: {message.text}")
@@ -473,7 +473,18 @@ def _(rig):
     must_refuse(rig, header(rig, "B", " cc: boss@t.example"), "554 5.6.0")
 
 
-not_here("F22", "copies: not yet")
+@case("F22", "the archive's copy", after='[copies]\nbcc = ["archiv@t.example"]\n')
+def _(rig):
+    """A recipient of its own that no header and no other recipient's bounce names."""
+    message = through(rig, header(rig, "To: b@else.example"), to=("b@else.example",))
+    check(sorted(message.recipients) == ["archiv@t.example", "b@else.example"], f"recipients {message.recipients}")
+    check("archiv@" not in message.text, f"the copy shows: {message.text}")
+    rig.upstream.on["RCPT"] = lambda session, line: "550 5.1.1 no" if b"b@else" in line else session._usual("RCPT", line)
+    content = header(rig, "To: b@else.example")
+    rig.client().message(content)
+    rig.may_repeat.add(TOKEN.search(content)[0])
+    bounce = wait_until("a bounce", lambda: next((m for m in list(rig.upstream.received) if b"multipart/report" in m.raw[:4000]), None))
+    check("archiv@" not in bounce.text and "b@else.example" in bounce.text, f"the bounce tells of the copy: {bounce.text}")
 
 
 @case("F23", "Graph: header To/Cc other than RCPT", start=False)
@@ -603,7 +614,7 @@ def _(rig):
 
 @case("F28", "NUL in header and body")
 def _(rig):
-    """554 5.6.0 (interface.md)."""
+    """554 5.6.0 (the interface)."""
     for content in (header(rig, b"X: a\0b"), header(rig, b"\0X: a"), header(rig, body=b"a\0b"), header(rig, body=b"\0"), b"\0" + header(rig), header(rig, body=b"x" * 200_000 + b"\0")):
         must_refuse(rig, content, "554 5.6.0")
     check(rig.queue() == [] and not rig.upstream.received, "something was queued")

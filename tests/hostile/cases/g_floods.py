@@ -223,7 +223,7 @@ def served(rig):
 
 @case("G02", "5000 idle connections from one source", more=SECOND_LISTENER)
 def _(rig):
-    """By interface.md a listener has `max_connections` (200) and the rest is told 421 4.3.2; there is
+    """By the interface a listener has `max_connections` (200) and the rest is told 421 4.3.2; there is
     no limit for each source, so "others" are those of another listener."""
     flooded(rig, lambda number: "127.0.0.2")
 
@@ -425,7 +425,7 @@ def _(rig):
 
 @case("G11", "1000 messages on one connection")
 def _(rig):
-    """interface.md has no limit of messages or of an hour to a connection."""
+    """the interface has no limit of messages or of an hour to a connection."""
     client = rig.client()
     before = rig.resident()
     for _ in range(1000):

@@ -337,7 +337,7 @@ def suspended(rig, messages, words):
 
 @case("H07", "certificates that must not be believed", start=False)
 def _(rig):
-    """`suspended` by interface.md. Revocation lists are no part of interface.md and not tried. Each is
+    """`suspended` by the interface. Revocation lists are no part of the interface and not tried. Each is
     tried with STARTTLS, three also with TLS at once."""
     ca = Authority(rig.directory / "pki", "ca")
     unknown = Authority(rig.directory / "pki", "unknown")
@@ -638,7 +638,7 @@ def doubling(times):
 
 @case("H14", "the login is refused", start=False, environment=fast(2 * SPEED), operator_text=base.OPERATOR.replace('first = "1s"', 'first = "1m"').replace('maximum = "1s"', 'maximum = "1h"').format(server="", listener="", retry="", more=""))
 def _(rig):
-    """By interface.md the probes double from `retry.first` (1, 2, 4 … min) instead of 1, 5, 15, 60;
+    """By the interface the probes double from `retry.first` (1, 2, 4 … min) instead of 1, 5, 15, 60;
     the clock is 200 times faster."""
     table = {
         "r535": "535 5.7.8 wrong",
@@ -713,7 +713,7 @@ token_url = "{url}"
 
 @case("H15", "XOAUTH2: 334 with JSON, then 535", start=False)
 def _(rig):
-    """The plain connection is to loopback, which interface.md allows."""
+    """The plain connection is to loopback, which the interface allows."""
     dialogues = {"mends": [], "never": []}
 
     def refuse(name, good):
@@ -907,7 +907,7 @@ HOLD = base.OPERATOR.format(server="", listener="", retry='uncertain = "hold"', 
 @case("H21", "no answer to the final dot", start=False, environment=fast(200))
 def _(rig):
     """Retried by `[retry]` (Known cases). The 600 s are 3 s on a faster clock. A counter of its own is
-    not in interface.md; waiting ones stand in `postbote_spool_messages` as `uncertain` (see H21 with
+    not in the interface; waiting ones stand in `postbote_spool_messages` as `uncertain` (see H21 with
     `hold` below)."""
     messages = uncertain(rig, ("close", "reset", "silence"))
     for how, (upstream, identity, token) in messages.items():
@@ -1125,7 +1125,7 @@ def _(rig):
 
 @case("H30", "the sender is refused", start=False)
 def _(rig):
-    """By interface.md: a refused sender is `failed` after one attempt, with a notice, and goes with
+    """By the interface: a refused sender is `failed` after one attempt, with a notice, and goes with
     `queue retry --state failed`; a refused login (530 5.7.57) suspends."""
     refused = {
         "dot560": ("dot", "550 5.7.60 SMTP; Client does not have permissions to send as this sender"),
@@ -1289,7 +1289,7 @@ class NameServer:
 @case("H34", "NXDOMAIN, SERVFAIL, 100 addresses, our own address", start=False, wrapper=IN_NAMES)
 def _(rig):
     """NXDOMAIN is deferred, with `route-failing` as alert, for names mend themselves. 169.254.169.254
-    is no rule of interface.md. Our own address is H35's guard."""
+    is no rule of the interface. Our own address is H35's guard."""
     names = NameServer()
     place = pathlib.Path(tempfile.mkdtemp(dir=rig.directory))
     (place / "hosts").write_text(HOSTS)

@@ -62,7 +62,7 @@ BROKEN = [
 
 @case("K01", "broken configurations at reload", tenant='networks = ["10.9.0.0/16"]', after='[[user]]\nlogin = "pos1"\npassword = "other"\n')
 def _(rig):
-    """interface.md has no status `config_rejected`; the log and `check` say it. Exit code 78 is
+    """the interface has no status `config_rejected`; the log and `check` say it. Exit code 78 is
     that of `check`."""
     taken = socket.create_server(("127.0.0.1", 0))
     good = {name: (rig.directory / name).read_text() for name in ("postbote.toml", "tenants/acme.toml")}
@@ -209,7 +209,7 @@ def _(rig):
 
 @case("K04", "configuration that others may read or write", start=False)
 def _(rig):
-    """interface.md: `check` warns; the warnings must carry the command that mends it."""
+    """the interface: `check` warns; the warnings must carry the command that mends it."""
     path = rig.tenant("acme", TENANT.format(tenant="", port=1, upstream=f'username = "u"\npassword = "{CANARY}"', after=""))
     wrong = []
     for what, spoil, mend, words in (
@@ -371,7 +371,7 @@ def entries_damaged(contents, how):
 
 @case("K07", "sealed secrets swapped, cut, flipped", upstream_keys='username = "u"\npassword = { vault = "acme-smtp" }', start=False)
 def _(rig):
-    """The account's mail is suspended (interface.md: its states) with the reason; others go on."""
+    """The account's mail is suspended (the interface: its states) with the reason; others go on."""
     rig.upstream.login = ("u", CANARY)
     others = {name: rig.another_tenant(name, after=USER.format(login=name), upstream=Upstream(login=("u", name + "-pw"))) for name in ("beta", "gamma")}
     for name in others:
@@ -556,7 +556,7 @@ def _(rig):
 
 @case("K11", "tenant show, list, check: secrets masked", after=f'[[user]]\nlogin = "pos1"\npassword = "{CANARY}"\n', upstream_keys=f'username = "u"\npassword = "{CANARY}"')
 def _(rig):
-    """interface.md has no support bundle and no `--with-pii`; these commands show settings."""
+    """the interface has no support bundle and no `--with-pii`; these commands show settings."""
     rig.upstream.login = ("u", CANARY)
     rig.run("vault", "set", "more", input=CANARY.encode())
     for words in (["tenant", "show", "acme"], ["tenant", "show", "acme", "--json"], ["tenant", "list"], ["tenant", "list", "--json"], ["check"], ["check", "--json"], ["vault", "list"], ["preview", "acme", "--explain"], ["test", "acme", "--to", "x@y.example"]):
@@ -687,7 +687,7 @@ def _(rig):
 
 @case("K15", "a copy of the running spool, file after file")
 def _(rig):
-    """interface.md has no `backup`; what a torn copy holds must be told from what it does not."""
+    """the interface has no `backup`; what a torn copy holds must be told from what it does not."""
     mail = Mail(rig)
     f.shut(rig)
     mail.send(30)
@@ -736,7 +736,7 @@ def settle(rig):
     wait_until("nothing arrives any more", calm)
 
 
-not_here("K16", "interface.md has no backup and no restore: a restored copy cannot be told from a server that was off (the way is sending = \"hold\" before the start)")
+not_here("K16", "the interface has no backup and no restore: a restored copy cannot be told from a server that was off (the way is sending = \"hold\" before the start)")
 
 
 @case("K17", "a spool of a newer layout")

@@ -111,7 +111,7 @@ REJECTIONS = [
 
 @case("N02", "rejections and lost answers are no reason for a fallback", start=False)
 def _(rig):
-    """535 is one by interface.md (refused authorisation cannot have been taken): it is shown that
+    """535 is one by the interface (refused authorisation cannot have been taken): it is shown that
     it leads to the fallback, after its time."""
     site = Site(rig, policy=ON_FAILURE.format(after="1s"))
     sent = []
@@ -146,7 +146,7 @@ def refused_login(rig, site):
 
 @case("N03", "fallback: the system's identity, and what is said of it", start=False)
 def _(rig):
-    """The history shows the route in the recipient's reply and the log (interface.md has no audit)."""
+    """The history shows the route in the recipient's reply and the log (the interface has no audit)."""
     subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", rig.directory / "dkim.pem"], check=True, capture_output=True)
     key = '[[system.dkim]]\ndomain = "provider.example"\nselector = "s1"\nkey = { file = "dkim.pem" }\nwhen = "always"\n'
     site = Site(rig, policy=key + ON_FAILURE.format(after="1s"))
@@ -215,7 +215,7 @@ def refuse_unknown(rig, upstream=None, also_null=False):
 
 
 def bounces(upstream):
-    return [m for m in list(upstream.received) if is_bounce(m) and m.recipients]
+    return [m for m in list(upstream.received) if is_bounce(m) and m.recipients and b"multipart/report" in m.raw[:4000]]
 
 
 def good_ends(rig):
@@ -334,7 +334,7 @@ def count_of(bounce):
 
 @case("N09", "`test` with sender = recipient warns")
 def _(rig):
-    """interface.md: it warns; another address is the person's choice (`--to`)."""
+    """the interface: it warns; another address is the person's choice (`--to`)."""
     done = rig.run("test", "acme")
     check(b"Warning" in done.stderr and b"the same" in done.stderr, f"{done.stderr}")
     done = rig.run("test", "acme", "--to", "OFFICE@Acme.Example")
@@ -461,4 +461,4 @@ def takes_turns(rig, site):
     mail.all_arrive()
 
 
-not_here("N12", "interface.md has no command that deletes a tenant with its mail, secrets and history (`tenant reset` discards its upstream only; `queue remove`, `vault remove` and history.keep are the parts)")
+not_here("N12", "the interface has no command that deletes a tenant with its mail, secrets and history (`tenant reset` discards its upstream only; `queue remove`, `vault remove` and history.keep are the parts)")
