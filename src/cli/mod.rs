@@ -33,7 +33,6 @@ use crate::app::Failure;
 use crate::config::{self, Config, Severity};
 use crate::explain::Language;
 use crate::message::TenantId;
-use crate::observe::log::Format;
 use crate::tenant::Tenant;
 
 /// Exit codes of sysexits.h.
@@ -71,14 +70,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Serve in the foreground: listeners, delivery, admin address
-    Run {
-        /// How log lines look: text or json
-        #[arg(long, default_value = "text")]
-        log_format: Format,
-        /// error, warn, info, debug or trace
-        #[arg(long, default_value = "info")]
-        log_level: tracing::Level,
-    },
+    Run(run::Arguments),
     /// Read the configuration as `run` would and print every problem at once
     Check {
         /// Print the JSON Schema of the operator's or a tenant's file instead
@@ -130,6 +122,22 @@ enum Command {
     },
 }
 
+/// The same with `run` alone: a server that stays for months does not have to build, and keep in
+/// memory, what describes all the other commands.
+#[derive(Parser)]
+#[command(name = "postbote", version)]
+struct Serving {
+    #[arg(long, global = true, env = "POSTBOTE_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Serve,
+}
+
+#[derive(Subcommand)]
+enum Serve {
+    Run(run::Arguments),
+}
+
 /// The program.
 pub fn main() -> ExitCode {
     // The one place where the process gets its cryptography, before anything uses it.
@@ -149,6 +157,13 @@ pub fn main() -> ExitCode {
         let config = config.or_else(|| std::env::var_os("POSTBOTE_CONFIG").map(PathBuf::from));
         return finish(sendmail::run(config, rest));
     }
+    if arguments.iter().any(|a| a == "run")
+        && let Ok(serving) = Serving::try_parse_from(&arguments)
+    {
+        let Serve::Run(arguments) = serving.command;
+        return finish(find(serving.config).and_then(|file| run::run(&file, &arguments)));
+    }
+    // Help and whatever is wrong are told by the whole.
     let parsed = match Arguments::try_parse_from(arguments) {
         Ok(parsed) => parsed,
         Err(error) => {
@@ -194,10 +209,7 @@ fn sendmail_arguments(arguments: &[OsString]) -> Option<(Option<PathBuf>, Vec<Os
 fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
     let file = arguments.config;
     match arguments.command {
-        Command::Run {
-            log_format,
-            log_level,
-        } => run::run(&find(file)?, log_format, log_level),
+        Command::Run(arguments) => run::run(&find(file)?, &arguments),
         Command::Check {
             schema: Some(schema),
             ..

@@ -3,14 +3,26 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use clap::Args;
 use tokio::runtime::Runtime;
 
 use crate::app::{self, Failure};
 use crate::config::{self, Severity};
 use crate::observe::log::{self, Format};
 
-pub(super) fn run(path: &Path, format: Format, level: tracing::Level) -> Result<ExitCode, Failure> {
-    let guard = log::start(format, level);
+/// How to serve.
+#[derive(Args)]
+pub struct Arguments {
+    /// How log lines look: text or json
+    #[arg(long, default_value = "text")]
+    log_format: Format,
+    /// error, warn, info, debug or trace
+    #[arg(long, default_value = "info")]
+    log_level: tracing::Level,
+}
+
+pub(super) fn run(path: &Path, arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let guard = log::start(arguments.log_format, arguments.log_level);
     let outcome = config::load(path);
     for problem in &outcome.problems {
         match problem.severity {
