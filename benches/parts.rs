@@ -209,6 +209,7 @@ fn commit(bencher: Bencher<'_, '_>, writers: usize, size: usize) {
                         content: incoming,
                         held: true,
                         hung_up: None,
+                        apart: Vec::new(),
                     };
                     let spool = spool.clone();
                     tokio::spawn(async move { spool.commit(admitted).await.unwrap().id() })

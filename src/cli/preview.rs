@@ -31,7 +31,7 @@ pub struct Arguments {
     /// Envelope recipients [default: the tenant's email]
     #[arg(long, value_name = "ADDR")]
     to: Vec<String>,
-    /// MAIL FROM as the application gives it, "" for the null one [default: the tenant's email]
+    /// MAIL FROM as the application gives it, "" for the null one [default: the user's or the tenant's email]
     #[arg(long, value_name = "ADDR")]
     mail_from: Option<String>,
     /// The listener it would come through
@@ -96,7 +96,10 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode, Fa
     };
     let content = Bytes::from(text);
     let mail_from = match arguments.mail_from.as_deref() {
-        None => Some(tenant.email.clone()),
+        None => {
+            let own = begun.user.as_ref().and_then(|user| user.email.clone());
+            Some(own.unwrap_or_else(|| tenant.email.clone()))
+        }
         Some("" | "<>") => None,
         Some(text) => addresses(&[text.to_owned()])?.pop(),
     };
@@ -116,7 +119,9 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode, Fa
         login: arguments.user.clone(),
         single: false,
     };
-    admit::header(&begun, &origin, &config.server.hostname, &content)
+    let sender = envelope.mail_from.clone();
+    let apart = admit::check_return_path(tenant, begun.user.as_deref(), sender.as_ref())
+        .and_then(|()| admit::header(&begun, &origin, &config.server.hostname, &content))
         .and_then(|header| {
             admit::complete(
                 &config.directory,
@@ -133,6 +138,12 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode, Fa
                 format!("it would be refused: {}", refusal.reply()),
             )
         })?;
+    for recipient in apart {
+        eprintln!(
+            "postbote: support ({}) gets a message of its own, with system information if that is configured",
+            recipient.address
+        );
+    }
     let stored = Stored::draft(tenant.id.clone(), envelope, origin, content.clone());
     let secrets = app::open_secrets(config)?;
     let capabilities = if arguments.seven_bit {

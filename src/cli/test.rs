@@ -10,7 +10,7 @@ use super::preview::addresses;
 use super::{block_on, exit, say, tenant_of};
 use crate::app::{self, Failure};
 use crate::config::{Config, Sending};
-use crate::delivery::sender::{Job, prepare_for};
+use crate::delivery::sender::{Job, prepare_for, signing_keys};
 use crate::explain::Language;
 use crate::message::{Content, Envelope, Recipient, date};
 use crate::net::transcript::Transcript;
@@ -18,9 +18,9 @@ use crate::prepare::{Origin, Preparation};
 use crate::smtp::address::Address;
 use crate::smtp::capabilities::Capabilities;
 use crate::spool::Stored;
-use crate::tenant::Tenant;
 use crate::tenant::document::DocumentType;
 use crate::tenant::route::{Route, first_choice};
+use crate::tenant::{SystemSender, Tenant};
 use crate::transport::smtp::{Connection, DotHook};
 use crate::transport::{
     Context, Failure as Failed, RecipientResult, Timeouts, Upstream, capture, gmail, graph,
@@ -90,7 +90,13 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode, Fa
         None => None,
     };
     let senders = if arguments.all_senders {
-        let mut all = tenant.all_senders();
+        let mut all = match &route {
+            // Whatever the tenant writes, the relay's own sender leaves.
+            Route::System { system, .. } if system.sender == SystemSender::System => {
+                vec![system.email.clone()]
+            }
+            Route::Own(_) | Route::System { .. } => tenant.all_senders(),
+        };
         let login = route.upstream().login().unwrap_or_default().to_lowercase();
         all.sort_by_key(|address| address.as_str().to_lowercase() != login);
         all.into_iter().map(Some).collect()
@@ -351,7 +357,8 @@ fn report(
                         )
                     );
                 }
-                if tenant.dkim.is_empty() && !route.upstream().signs_itself() {
+                if signing_keys(tenant, route).next().is_none() && !route.upstream().signs_itself()
+                {
                     outln!(
                         "{}",
                         say(

@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::problem::{Problem, Severity};
 use super::schema::{self, Kind};
+use crate::message::changes_direction;
 use crate::smtp::address::Address;
 use crate::vault::{Secret, SecretRef};
 
@@ -706,12 +707,6 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     number.checked_mul(milliseconds).map(Duration::from_millis)
-}
-
-/// Characters that turn the direction of what follows, or part lines unseen: in a name they make
-/// it look like another.
-fn changes_direction(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]

@@ -662,6 +662,7 @@ fn tenant(
         .map(Arc::new);
     let groups = super::senders::groups(&root);
     let users = users(&root, &id, &groups, unique, needs);
+    super::senders::warn_of_unused(&root, &groups, &users);
     let documents = super::senders::documents(&root, &users);
     let copies = super::senders::copies(&root.section("copies"));
     let series = super::senders::series(&root.section("series"));
@@ -784,6 +785,7 @@ fn users(
                 "it is only added where use_own_sender = true applies",
             );
         }
+        super::senders::warn_of_wide(&section, &user.senders);
         users.push(Arc::new(user));
     }
     users

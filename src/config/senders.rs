@@ -9,6 +9,9 @@ use crate::smtp::address::Address;
 use crate::tenant::document::{DocumentType, Rule};
 use crate::tenant::{Copies, Group, ReplyTo, SenderPattern, Series, Support, User};
 
+/// Longest name of a document type: it stands in replies.
+const TYPE_LIMIT: usize = 60;
+
 /// Header fields that carry a message: none of them tells a type or a case worker, and none is
 /// removed for it.
 const PROTECTED: [&str; 16] = [
@@ -30,9 +33,14 @@ const PROTECTED: [&str; 16] = [
     "dkim-signature",
 ];
 
+/// Addresses of copies. One that needs SMTPUTF8 would make everybody's message need it.
 fn addresses(section: &Section<'_>, key: &str) -> Vec<Address> {
-    section.list(key, |text| {
-        Address::parse(text.trim()).map_err(|e| e.to_string())
+    section.list(key, |text| match Address::parse(text.trim()) {
+        Ok(address) if address.needs_smtputf8() => {
+            Err("write a mailbox in ASCII: not every server takes others".to_owned())
+        }
+        Ok(address) => Ok(address),
+        Err(error) => Err(error.to_string()),
     })
 }
 
@@ -67,12 +75,39 @@ pub(super) fn groups(root: &Section<'_>) -> Vec<Arc<Group>> {
             );
             continue;
         }
-        groups.push(Arc::new(Group {
-            name,
-            senders: section.list("senders", SenderPattern::parse),
-        }));
+        let senders = section.list("senders", SenderPattern::parse);
+        if senders.is_empty() {
+            section.warn("senders", "it grants nothing to anybody");
+        }
+        warn_of_wide(&section, &senders);
+        groups.push(Arc::new(Group { name, senders }));
     }
     groups
+}
+
+/// A pattern that allows every address allows the addresses of others as well.
+pub(super) fn warn_of_wide(section: &Section<'_>, senders: &[SenderPattern]) {
+    if senders.iter().any(SenderPattern::is_everybody) {
+        section.warn(
+            "senders",
+            "a pattern allows every address of every domain; write *@your-domain.example",
+        );
+    }
+}
+
+/// Groups that no user names grant nothing but to clients without login.
+pub(super) fn warn_of_unused(root: &Section<'_>, groups: &[Arc<Group>], users: &[Arc<User>]) {
+    for group in groups {
+        let named = users
+            .iter()
+            .any(|user| user.groups.iter().any(|g| Arc::ptr_eq(g, group)));
+        if !named && !users.is_empty() {
+            root.warn(
+                "group",
+                format!("no user names the group {:?} in its groups", group.name),
+            );
+        }
+    }
 }
 
 /// The groups that a user names.
@@ -101,6 +136,13 @@ pub(super) fn documents(root: &Section<'_>, users: &[Arc<User>]) -> Vec<Document
     let mut documents = Vec::new();
     for section in root.sections("document") {
         let name = section.required_text("type").unwrap_or_default();
+        if name.chars().count() > TYPE_LIMIT {
+            section.reject(
+                "type",
+                format!("at most {TYPE_LIMIT} characters"),
+                "write a short name such as \"invoice\"",
+            );
+        }
         let rule = rule(&section);
         let removes_header = section.bool("remove_header", false);
         let document = DocumentType {
@@ -128,6 +170,15 @@ pub(super) fn documents(root: &Section<'_>, users: &[Arc<User>]) -> Vec<Document
             && !users.iter().any(|user| user.may_use(address))
         {
             section.warn("address", format!("no user may use {address}: mail of type {} is refused to every login; add it to the senders of a user or of a [[group]]", document.name));
+        }
+        if documents
+            .iter()
+            .any(|other: &DocumentType| other.rule == document.rule)
+        {
+            section.warn(
+                "match",
+                "an earlier document type matches the same; this one never applies",
+            );
         }
         documents.push(document);
     }
@@ -195,6 +246,9 @@ pub(super) fn series(section: &Section<'_>) -> Option<Series> {
         messages: section.integer("messages", 50),
         pause: Duration::from_millis(u64::from(section.integer("pause_ms", 2000))),
     };
+    if section.is_present() && series.pause.is_zero() {
+        section.warn("pause_ms", "without a pause there are no series");
+    }
     Some(series).filter(|s| section.is_present() && !s.pause.is_zero())
 }
 

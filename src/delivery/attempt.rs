@@ -248,7 +248,7 @@ async fn finish_cautious(tools: &Tools, claim: Claim, caution: Caution) -> Finis
 }
 
 /// Whether a recipient is only a copy.
-fn is_copy(stored: &Stored, index: usize) -> bool {
+pub(super) fn is_copy(stored: &Stored, index: usize) -> bool {
     let recipient = stored.envelope.recipients.get(index);
     recipient.is_some_and(crate::message::Recipient::is_copy)
 }
@@ -300,10 +300,10 @@ fn expire(tools: &Tools, now: &Now, way: &Way, stored: &Stored, by_hand: bool) -
     };
     for index in stored.open_recipients() {
         let last = std::mem::take(&mut settlement.recipients[index].reply);
-        let reply = if last.is_empty() {
-            way.health.reason.clone()
-        } else {
-            last
+        // What the shared relay said may have been of another tenant's mail.
+        let reply = match (last.is_empty(), &way.key) {
+            (true, RouteKey::Own(_)) => way.health.reason.clone(),
+            _ => last,
         };
         settlement.recipients[index] = RecipientState {
             status: RecipientStatus::Bounced,
@@ -509,9 +509,11 @@ async fn conclude(
     let states = settlement.recipients.clone();
     let failed = settlement.state == State::Failed;
     settle(tools, claim, settlement).await;
-    if let Some((_, failure)) = permanent.first().filter(|_| failed) {
-        let news = notices::given_up(way, stored, &states, Some(failure));
-        tools.notices.extend(news);
+    if failed {
+        let failure = permanent.first().map(|(_, failure)| failure);
+        tools
+            .notices
+            .extend(notices::given_up(way, stored, &states, failure));
     }
     // The log says only what is on record.
     for (index, event, dsn, relay) in told {
@@ -537,8 +539,16 @@ fn next_step(
     worst: Option<&Failure>,
     at: Timestamp,
 ) -> Option<Again> {
-    let open = settlement.recipients.iter().any(|r| !r.is_settled());
     let bounced = has_bounced(stored, &settlement.recipients);
+    let named_open = |(i, r): (usize, &RecipientState)| !r.is_settled() && !is_copy(stored, i);
+    if bounced && !settlement.recipients.iter().enumerate().any(named_open) {
+        // The copy of a message that failed is not pursued.
+        let copies = settlement.recipients.iter_mut().filter(|r| !r.is_settled());
+        for copy in copies {
+            copy.status = RecipientStatus::Bounced;
+        }
+    }
+    let open = settlement.recipients.iter().any(|r| !r.is_settled());
     let Some(failure) = worst.filter(|_| open) else {
         settlement.state = if bounced { State::Failed } else { State::Done };
         settlement.count_attempt = true;

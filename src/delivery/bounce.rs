@@ -223,6 +223,7 @@ pub async fn submit(
         content,
         held: false,
         hung_up: None,
+        apart: Vec::new(),
     };
     let mut spooled = spool.commit(admitted).await.map_err(|e| e.to_string())?;
     spool.release(&mut spooled);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Uncertain;
-use super::attempt::{MEMORY_KIB, Now, Tools, Way};
+use super::attempt::{MEMORY_KIB, Now, Tools, Way, is_copy};
 use super::preparing::{self, Preparing};
 use crate::explain::Cause;
 use crate::failure::{Class, Scope, Stage};
@@ -75,7 +75,7 @@ pub(super) async fn deliver(
         }
     };
     let mut outcome: Option<Outcome> = None;
-    for (open, information) in groups(now, way, stored, open) {
+    for open in groups(way, stored, open) {
         let job = Job {
             tools,
             now,
@@ -83,7 +83,7 @@ pub(super) async fn deliver(
             stored,
             content: &content,
             open: &open,
-            information,
+            information: information(now, way, stored),
             claim,
         };
         let next = match (way.route.upstream().as_ref(), &outcome) {
@@ -94,9 +94,8 @@ pub(super) async fn deliver(
                 Outcome::of(failed.unwrap_or_default())
             }
             (Upstream::Smtp(settings), _) => job.smtp(settings).await,
-            (Upstream::Graph(_) | Upstream::Gmail(_) | Upstream::Capture(_), _) => {
-                job.whole().await
-            }
+            (Upstream::Graph(_) | Upstream::Gmail(_), _) => job.without_copies_else().await,
+            (Upstream::Capture(_), _) => job.whole().await,
         };
         match &mut outcome {
             Some(before) => before.results.extend(next.results),
@@ -106,28 +105,33 @@ pub(super) async fn deliver(
     outcome.unwrap_or_else(|| Outcome::of(Vec::new()))
 }
 
-/// Recipients that get the same octets. Support gets what we know of the route as well, which is
-/// nobody else's business.
-fn groups(
-    now: &Now,
-    way: &Way,
-    stored: &Stored,
-    open: Vec<usize>,
-) -> Vec<(Vec<usize>, Option<String>)> {
+/// So often a message is tried for all its recipients at once.
+const TOGETHER: u32 = 3;
+
+/// Recipients that go together. A message that has failed several times goes to those who were named
+/// first and to its copies afterwards: a copy that a server cannot stand holds nobody up. Not over an API,
+/// which finds out by the message's own id whether an earlier try has sent it.
+fn groups(way: &Way, stored: &Stored, open: Vec<usize>) -> Vec<Vec<usize>> {
+    if stored.attempts < TOGETHER || way.route.upstream().takes_recipients_from_header() {
+        return vec![open];
+    }
+    let (copies, named): (Vec<usize>, Vec<usize>) =
+        open.into_iter().partition(|index| is_copy(stored, *index));
+    [named, copies]
+        .into_iter()
+        .filter(|group| !group.is_empty())
+        .collect()
+}
+
+/// What support is told of the route.
+fn information(now: &Now, way: &Way, stored: &Stored) -> Option<String> {
     let attaches = now
         .directory
         .support()
         .is_some_and(|s| s.attaches_information);
-    let is_support = |index: &usize| {
-        let recipient = stored.envelope.recipients.get(*index);
-        attaches && recipient.is_some_and(|r| r.role == Role::Support)
-    };
-    let (support, others): (Vec<usize>, Vec<usize>) = open.into_iter().partition(is_support);
-    let information = (!support.is_empty()).then(|| super::report::information(now, way, stored));
-    [(others, None), (support, information)]
-        .into_iter()
-        .filter(|(open, _)| !open.is_empty())
-        .collect()
+    let recipients = &stored.envelope.recipients;
+    let to_support = recipients.iter().any(|r| r.role == Role::Support);
+    (attaches && to_support).then(|| super::report::information(now, way, stored))
 }
 
 fn all_failed(open: &[usize], failure: &Failure) -> Vec<RecipientResult> {
@@ -152,6 +156,32 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
+    /// An API takes a message for all its recipients or for none. What it refuses for good with
+    /// copies may go without: a copy keeps nobody from his mail.
+    async fn without_copies_else(&self) -> Outcome {
+        let first = self.whole().await;
+        let (copies, named): (Vec<usize>, Vec<usize>) = self
+            .open
+            .iter()
+            .partition(|index| is_copy(self.stored, **index));
+        let refused = |r: &RecipientResult| matches!(&r.result, Err(f) if f.class == Class::Permanent && f.scope != Scope::Route && f.stage != Stage::Prepare);
+        if copies.is_empty() || named.is_empty() || !first.results.iter().all(refused) {
+            return first;
+        }
+        tracing::warn!(id = %self.stored.id, tenant = %self.stored.tenant, event = "without-copies", "the server refuses the message with its copies; it is tried without");
+        let alone = Job {
+            open: &named,
+            information: self.information.clone(),
+            ..*self
+        };
+        let mut second = alone.whole().await;
+        let left_out = first.results.into_iter();
+        second
+            .results
+            .extend(left_out.filter(|r| copies.contains(&r.index)));
+        second
+    }
+
     /// For transports that take the message as a whole for all its recipients.
     async fn whole(&self) -> Outcome {
         let upstream = self.way.route.upstream();

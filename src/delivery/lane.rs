@@ -22,6 +22,9 @@ pub struct Health {
     /// First of the present row of failures in which nothing can have been taken.
     #[serde(default)]
     pub failing_since: Option<Timestamp>,
+    /// First of the present row of failures of any kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down_since: Option<Timestamp>,
     /// How many in a row.
     #[serde(default)]
     pub failures: u32,
@@ -98,6 +101,7 @@ impl Health {
             self.exclude(since, now);
         }
         self.failing_since = None;
+        self.down_since = None;
         self.failures = 0;
         self.retry_at = None;
         self.slow_until = None;
@@ -121,6 +125,10 @@ impl Health {
         if quiet || !before_acceptance {
             self.failing_since = None;
         }
+        if quiet {
+            self.down_since = None;
+        }
+        self.down_since.get_or_insert(now);
         self.failures = self.failures.saturating_add(1);
         // A probe interval is kept exactly; only plain retries are spread.
         let wait = if suspend {
@@ -175,6 +183,7 @@ impl Health {
             &mut self.retry_at,
             &mut self.slow_until,
             &mut self.failing_since,
+            &mut self.down_since,
             &mut self.suspended_since,
         ]
         .into_iter()

@@ -10,7 +10,10 @@ use crate::tenant::route::RouteKey;
 /// The waiting messages of a tenant. Each message stands in it once.
 #[derive(Default)]
 pub struct TenantQueue {
+    /// Due messages, those of runs (and all of tenants without series).
     ready: BTreeMap<i64, Timestamp>,
+    /// Due single mail.
+    ready_singles: BTreeMap<i64, Timestamp>,
     later: BTreeMap<(Timestamp, i64), Timestamp>,
     later_at: HashMap<i64, Timestamp>,
     /// Messages that one route may have taken: no other is used for them.
@@ -61,7 +64,12 @@ impl TenantQueue {
         if let Some(at) = self.later_at.remove(&seq) {
             self.later.remove(&(at, seq));
         }
-        self.ready.insert(seq, accepted);
+        if self.singles.contains(&seq) {
+            self.ready.remove(&seq);
+            self.ready_singles.insert(seq, accepted);
+        } else {
+            self.ready.insert(seq, accepted);
+        }
     }
 
     /// A message is due at a time; an earlier plan for it is dropped.
@@ -74,6 +82,7 @@ impl TenantQueue {
     /// Takes a message out.
     pub fn take(&mut self, seq: i64) {
         self.ready.remove(&seq);
+        self.ready_singles.remove(&seq);
         if let Some(at) = self.later_at.remove(&seq) {
             self.later.remove(&(at, seq));
         }
@@ -137,29 +146,18 @@ impl TenantQueue {
     }
 
     /// The first due messages, oldest first, without parked ones. `in_portions`: single mail goes
-    /// before serial mail.
+    /// before serial mail, and so many of each, for where one kind has to wait the other may go.
     pub fn due(&self, limit: usize, in_portions: bool) -> Vec<i64> {
-        let free = |seq: &&i64| !self.parked.contains(seq);
-        if !in_portions {
-            return self
-                .ready
-                .keys()
-                .filter(free)
-                .take(limit)
-                .copied()
-                .collect();
-        }
-        let singles = self
-            .singles
-            .iter()
-            .filter(|seq| self.ready.contains_key(seq));
-        let runs = self.ready.keys().filter(|seq| !self.singles.contains(seq));
-        // Some of both: where one kind has to wait, the other may go.
-        let some = |seqs: &mut dyn Iterator<Item = &i64>| -> Vec<i64> {
-            seqs.filter(free).take(limit).copied().collect()
+        let first = |ready: &BTreeMap<i64, Timestamp>| -> Vec<i64> {
+            let free = ready.keys().filter(|seq| !self.parked.contains(seq));
+            free.take(limit).copied().collect()
         };
-        let mut due = some(&mut singles.into_iter());
-        due.extend(some(&mut runs.into_iter()));
+        let mut due = first(&self.ready_singles);
+        due.extend(first(&self.ready));
+        if !in_portions {
+            due.sort_unstable();
+            due.truncate(limit);
+        }
         due
     }
 
@@ -171,13 +169,14 @@ impl TenantQueue {
             .map(|((_, seq), accepted)| (*seq, *accepted));
         self.ready
             .iter()
+            .chain(&self.ready_singles)
             .map(|(seq, accepted)| (*seq, *accepted))
             .chain(later)
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.ready.is_empty() && self.later.is_empty()
+        self.ready.is_empty() && self.ready_singles.is_empty() && self.later.is_empty()
     }
 }
 
@@ -203,5 +202,29 @@ mod tests {
         assert!(queue.due(9, false).is_empty());
         queue.rush();
         assert_eq!(queue.due(9, false), [2]);
+    }
+
+    #[test]
+    fn single_mail_goes_first_where_mail_goes_in_portions() {
+        let at = Timestamp::UNIX_EPOCH;
+        let mut queue = TenantQueue::default();
+        for (seq, single) in [(1, false), (2, true), (3, false), (4, true)] {
+            queue.note(&Waiting {
+                seq,
+                tenant: crate::message::TenantId::parse("acme").expect("id"),
+                accepted: at,
+                next: None,
+                single,
+                recipients: 1,
+                to_support: false,
+            });
+            queue.push_ready(seq, at);
+        }
+        assert_eq!(queue.due(9, true), [2, 4, 1, 3]);
+        assert_eq!(queue.due(1, true), [2, 1]);
+        assert_eq!(queue.due(3, false), [1, 2, 3]);
+        queue.take(2);
+        assert_eq!(queue.due(9, true), [4, 1, 3]);
+        assert_eq!(queue.waiting().count(), 3);
     }
 }

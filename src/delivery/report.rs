@@ -9,7 +9,7 @@ use super::bounce;
 use super::sender::return_path;
 use crate::explain::Language;
 use crate::spool::{Kind, Notice, Owed, OwedRecipient, RecipientState, Stored};
-use crate::tenant::route::Route;
+use crate::tenant::route::{Route, RouteKey};
 use crate::transport::Failure;
 
 #[expect(
@@ -176,12 +176,21 @@ pub(super) fn information(now: &Now, way: &Way, stored: &Stored) -> String {
             way.key,
             way.route.upstream().describe()
         ),
-        format!(
+    ];
+    // What the shared relay last said may have been of another tenant's mail.
+    match way.key {
+        RouteKey::Own(_) => lines.push(format!(
             "{}: {}",
             say("Letzter Fehler", "Last error"),
             last(&way.health.last_error)
-        ),
-    ];
+        )),
+        RouteKey::System if !stored.reason.is_empty() => lines.push(format!(
+            "{}: {}",
+            say("Letzter Fehler", "Last error"),
+            stored.reason
+        )),
+        RouteKey::System => {}
+    }
     if let Some(own) = &way.own_error {
         lines.push(format!(
             "{}: {}",

@@ -175,7 +175,11 @@ impl Queues {
     /// Gives back the slot of an attempt; gives the tenants that wait for one.
     fn free_slot(&mut self, way: &Way) -> Vec<TenantId> {
         let mut waiting = Vec::new();
-        if let Some(ticket) = way.ticket
+        let current = self
+            .lanes
+            .get(&way.key)
+            .is_none_or(|lane| lane.generation == way.generation);
+        if let Some(ticket) = way.ticket.filter(|_| current)
             && let Some(portions) = self
                 .portions
                 .get_mut(&(way.tenant.id.clone(), way.key.clone()))
@@ -285,7 +289,10 @@ impl Scheduler {
             }
         }
         let mut changed = Vec::new();
-        for (key, lane) in &mut queues.lanes {
+        let Queues {
+            lanes, portions, ..
+        } = &mut *queues;
+        for (key, lane) in lanes {
             let touched = match key {
                 RouteKey::Own(tenant) => concerned(tenant),
                 RouteKey::System => system_concerned,
@@ -302,6 +309,9 @@ impl Scheduler {
                 if !lane.paced {
                     lane.generation += 1;
                     lane.active = 0;
+                    for (_, portions) in portions.iter_mut().filter(|((_, k), _)| k == key) {
+                        portions.forget_running();
+                    }
                 }
                 changed.push((key.clone(), lane.health.clone()));
             }
@@ -371,6 +381,10 @@ impl Scheduler {
             );
             self.inner.abort.cancel();
             let _ = tokio::time::timeout(Duration::from_secs(5), self.inner.tasks.wait()).await;
+        }
+        // What has happened until now is not forgotten; its mail comes after the next start.
+        if let Err(error) = self.keep_notices(true).await {
+            tracing::error!(event = "notice-failed", reason = %error);
         }
         let pools: Vec<Arc<Pool>> = lock(&self.inner)
             .lanes
@@ -539,7 +553,8 @@ impl Scheduler {
         } else if let Some(lane) = queues.lanes.get_mut(&way.key) {
             lane.unrecorded = lane.unrecorded.saturating_sub(1);
         }
-        if let Some(lane) = queues.lanes.get_mut(&way.key)
+        let queues_now = &mut *queues;
+        if let Some(lane) = queues_now.lanes.get_mut(&way.key)
             && let Some((finished, _)) = &finished
         {
             let before = lane.health.clone();
@@ -556,7 +571,22 @@ impl Scheduler {
                 .metrics
                 .route_up(label(&way.key), way.key.word(), lane.health.is_up());
             let mut news = notices::of_route(&mut lane.health, way, &finished.news, now, at);
-            news.extend(notices::of_key(&before, &lane.health, way));
+            if let (RouteKey::System, LaneNews::Failed(failure)) = (&way.key, &finished.news) {
+                // Whoever has mail waiting for the relay is told, not only who has tried.
+                for tenant in queues_now
+                    .tenants
+                    .keys()
+                    .filter_map(|id| now.directory.tenant(id))
+                {
+                    if let Ok(route @ Route::System { .. }) =
+                        route::first_choice(tenant, now.directory.system())
+                    {
+                        let health = &mut lane.health;
+                        news.extend(notices::of_failure(health, tenant, &route, failure, at));
+                    }
+                }
+            }
+            news.extend(notices::of_key(&before, &lane.health, way, now));
             self.inner.tools.notices.extend(news);
             if lane.health != before {
                 saved = Some(lane.health.clone());

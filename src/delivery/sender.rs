@@ -73,7 +73,7 @@ pub fn prepare_for(job: &Job<'_>) -> Result<Preparation, PrepareError> {
 }
 
 /// The keys that sign what leaves by this route.
-pub(super) fn signing_keys<'a>(
+pub fn signing_keys<'a>(
     tenant: &'a Tenant,
     route: &'a Route,
 ) -> impl Iterator<Item = &'a dkim::SigningKey> {
@@ -119,7 +119,6 @@ fn sender_settings(job: &Job<'_>) -> Result<prepare::Settings, PrepareError> {
     }
     if let Some(from) = job.from {
         settings.address = from.clone();
-        settings.return_path = None;
         settings.keep_from = false;
     }
     let own_domains = tenant.dkim.iter().map(|k| k.domain.clone());

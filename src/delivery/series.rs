@@ -78,8 +78,19 @@ impl Portions {
         if self.running > 0 {
             return Err(Pause::Running);
         }
-        let left = series.pause.saturating_sub(rested.unwrap_or_default());
+        // What single mail has carried over may fill a series by itself: the pause runs from now.
+        let ended = *self.ended.get_or_insert(now);
+        let rested = now.saturating_duration_since(ended);
+        let left = series.pause.saturating_sub(rested);
         Err(Pause::Until(left.max(Duration::from_millis(1))))
+    }
+
+    /// What runs goes by settings that are no longer in force: it holds nothing up.
+    pub fn forget_running(&mut self) {
+        if self.running > 0 {
+            self.running = 0;
+            self.ended = Some(Instant::now());
+        }
     }
 
     /// A message has been answered, or was not sent after all.
@@ -150,6 +161,27 @@ mod tests {
             portions.admit_at(SERIES, BULK, at(1200)),
             Err(Pause::Running)
         );
+    }
+
+    #[test]
+    fn single_mail_that_fills_the_next_series_stalls_nothing() {
+        let one = Series {
+            messages: 1,
+            ..SERIES
+        };
+        let start = Instant::now();
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let mut portions = Portions::default();
+        assert_eq!(portions.admit_at(one, BULK, at(0)), Ok(Ticket::Counted));
+        portions.ended_at(Ticket::Counted, at(10));
+        assert_eq!(portions.admit_at(one, SINGLE, at(20)), Ok(Ticket::Passing));
+        assert_eq!(portions.admit_at(one, BULK, at(1010)), until(1000));
+        assert_eq!(
+            portions.admit_at(one, SINGLE, at(1500)),
+            Ok(Ticket::Passing)
+        );
+        assert_eq!(portions.admit_at(one, BULK, at(2010)), until(1000));
+        assert_eq!(portions.admit_at(one, BULK, at(3010)), Ok(Ticket::Counted));
     }
 
     #[test]

@@ -35,8 +35,8 @@ impl Scheduler {
         }
     }
 
-    /// All upstreams that take tokens, with the names of their routes.
-    fn with_tokens(&self) -> Vec<(RouteKey, Arc<Upstream>, Arc<Settings>)> {
+    /// All upstreams with the names of their routes.
+    fn all_upstreams(&self) -> Vec<(RouteKey, Arc<Upstream>)> {
         let now = self.inner.now.load();
         let system = now.directory.system().and_then(|s| s.upstream.clone());
         let tenants = now.directory.tenants();
@@ -45,11 +45,17 @@ impl Scheduler {
             Some((RouteKey::Own(tenant.id.clone()), Arc::clone(upstream)))
         });
         own.chain(system.map(|upstream| (RouteKey::System, upstream)))
-            .filter_map(|(key, upstream)| {
-                let oauth = Arc::clone(upstream.oauth()?);
-                Some((key, upstream, oauth))
-            })
             .collect()
+    }
+
+    /// Those that take tokens.
+    fn with_tokens(&self) -> Vec<(RouteKey, Arc<Upstream>, Arc<Settings>)> {
+        let all = self.all_upstreams().into_iter();
+        all.filter_map(|(key, upstream)| {
+            let oauth = Arc::clone(upstream.oauth()?);
+            Some((key, upstream, oauth))
+        })
+        .collect()
     }
 
     /// Uses every account once a day: what was revoked is known before there is mail.
@@ -117,18 +123,16 @@ impl Scheduler {
                     .extend(notices::of_end(whose, &end, &upstream.describe()));
             }
         }
-        for tenant in now.directory.tenants() {
-            let upstream = crate::tenant::route::own(tenant);
-            if let Some(Upstream::Smtp(smtp)) = upstream.map(AsRef::as_ref)
+        for (key, upstream) in self.all_upstreams() {
+            if let Upstream::Smtp(smtp) = upstream.as_ref()
                 && let Some((path, _)) = &smtp.client_certificate
             {
-                let key = RouteKey::Own(tenant.id.clone());
                 let end = End {
-                    what: What::ClientCertificate,
+                    what: What::TlsCertificate,
                     at: certificate_end(path),
                     note: "",
                 };
-                let whose = (&key, tenant.language);
+                let whose = (&key, now.language_of(&key));
                 tools
                     .notices
                     .extend(notices::of_end(whose, &end, &smtp.host));

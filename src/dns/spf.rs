@@ -187,7 +187,7 @@ fn terms(text: &str) -> Option<&str> {
 /// Reads a record. The first term that is not as RFC 7208 section 12 has it ends it.
 pub fn parse(text: &str) -> Result<Record, BadTerm> {
     let bad = |term: &str, fault| BadTerm {
-        term: term.chars().take(100).collect(),
+        term: term.to_owned(),
         fault,
     };
     let rest = terms(text).ok_or_else(|| {
@@ -422,34 +422,101 @@ pub fn merged(record: Option<&str>, wanted: &str) -> String {
     format!("{VERSION} {}", words.join(" "))
 }
 
-/// A record without a term that makes it invalid.
-pub fn without(record: &str, term: &str) -> String {
-    let words = record.split_whitespace().filter(|word| *word != term);
-    words.collect::<Vec<_>>().join(" ")
+/// A record without the terms that make it invalid, and those terms: what is left can be read.
+pub fn repaired(record: &str) -> (String, Vec<String>) {
+    let (mut kept, mut removed) = (vec![VERSION], Vec::new());
+    let (mut redirected, mut explained) = (false, false);
+    for word in record.split_whitespace().skip(1) {
+        let fits = match read_term(word) {
+            Err(_) => false,
+            Ok(Term::Redirect(_)) => !std::mem::replace(&mut redirected, true),
+            Ok(Term::Explanation) => !std::mem::replace(&mut explained, true),
+            Ok(Term::Directive(_) | Term::NoColon | Term::Unknown) => true,
+        };
+        if fits {
+            kept.push(word);
+        } else {
+            removed.push(word.to_owned());
+        }
+    }
+    (kept.join(" "), removed)
 }
 
-/// One record of several: everything that any of them allows, ended softly.
+/// The record that was meant by one that does not begin as one: quotation marks or blanks around
+/// it, a semicolon behind the version. `None`: it cannot be told.
+pub fn mended(text: &str) -> Option<String> {
+    // As in a zone file the strings of a record are joined without a blank.
+    let text = text.replace("\" \"", "").replace('"', "");
+    let around = |c: char| c.is_whitespace() || "'“”„\u{feff}".contains(c);
+    let text = text.trim_matches(around);
+    let version = text.get(..5)?;
+    if !version.eq_ignore_ascii_case("v=spf") {
+        return None;
+    }
+    let rest = text[version.len()..].trim_start().strip_prefix('1')?;
+    if !rest.is_empty() && !rest.starts_with(|c: char| c == ';' || c.is_whitespace()) {
+        return None;
+    }
+    let rest = rest.replace(';', " ");
+    Some(repaired(&format!("{VERSION} {rest}")).0)
+}
+
+/// A record without what leads to another domain's, whose name is in lower case.
+pub fn without_target(record: &str, name: &str) -> String {
+    let target = |word: &str| {
+        let word = bare(word);
+        let modifier = word.strip_prefix("redirect=");
+        let host = modifier.or_else(|| word.strip_prefix("include:"));
+        let leads = host.is_some_and(|host| host.trim_end_matches('.') == name);
+        (leads, leads && modifier.is_some())
+    };
+    let redirected = record.split_whitespace().any(|word| target(word).1);
+    let words = record.split_whitespace().filter(|word| !target(word).0);
+    let mut words: Vec<&str> = words.collect();
+    if redirected && !words.iter().any(|word| is_end(word)) {
+        words.push("~all");
+    }
+    words.join(" ")
+}
+
+/// One record of several: everything that any of them allows, ended softly. What is invalid or
+/// does nothing is left out.
 pub fn joined(records: &[String]) -> String {
     let mut words: Vec<String> = Vec::new();
     let mut end = None;
-    for word in records.iter().flat_map(|r| r.split_whitespace().skip(1)) {
-        let name = bare(word);
-        if name == "all" {
-            let softest = match (end, word) {
-                (Some("~all"), _) | (_, "~all") => "~all",
-                (Some("?all"), _) | (_, "?all") => "?all",
-                (_, "-all") => "-all",
-                (known, _) => known.unwrap_or("~all"),
+    let mut explained = false;
+    for record in records {
+        let (record, _) = repaired(record);
+        let is_closed = record.split(' ').any(|word| bare(word) == "all");
+        let mut ended = false;
+        for word in record.split(' ').skip(1) {
+            let name = bare(word);
+            if name == "all" {
+                if std::mem::replace(&mut ended, true) {
+                    continue;
+                }
+                let softest = match (end, word.to_ascii_lowercase().as_str()) {
+                    (Some("~all"), _) | (_, "~all") => "~all",
+                    (Some("?all"), _) | (_, "?all") => "?all",
+                    (_, "-all") => "-all",
+                    (known, _) => known.unwrap_or("~all"),
+                };
+                end = Some(softest);
+                continue;
+            }
+            let word = match read_term(word) {
+                Ok(Term::Directive(_)) if ended => continue,
+                Ok(Term::Redirect(_)) if is_closed => continue,
+                Ok(Term::Redirect(_)) => {
+                    let host = name.strip_prefix("redirect=").unwrap_or(&name);
+                    format!("include:{host}")
+                }
+                Ok(Term::Explanation) if std::mem::replace(&mut explained, true) => continue,
+                Ok(_) | Err(_) => word.to_owned(),
             };
-            end = Some(softest);
-            continue;
-        }
-        let word = match name.strip_prefix("redirect=") {
-            Some(host) => format!("include:{host}"),
-            None => word.to_owned(),
-        };
-        if !words.iter().any(|known| bare(known) == bare(&word)) {
-            words.push(word);
+            if !words.iter().any(|known| bare(known) == bare(&word)) {
+                words.push(word);
+            }
         }
     }
     words.push(end.unwrap_or("~all").to_owned());
@@ -469,7 +536,7 @@ pub struct Provider {
     pub equivalents: &'static [&'static str],
     /// It puts its own return path on every message, so that SPF asks its record, not ours.
     pub own_return_path: bool,
-    /// The selectors under which it signs as its customers.
+    /// The selectors under which it signs as its customers; none: they cannot be known.
     pub selectors: &'static [&'static str],
 }
 
@@ -600,6 +667,7 @@ static OTHERS: &[Provider] = &[
         include: "spf.brevo.com",
         equivalents: &["spf.sendinblue.com"],
         own_return_path: true,
+        selectors: &["mail", "brevo1", "brevo2"],
         ..USUAL
     },
     Provider {
@@ -607,6 +675,7 @@ static OTHERS: &[Provider] = &[
         hosts: &["smtp.sendgrid.net"],
         include: "sendgrid.net",
         own_return_path: true,
+        selectors: &["s1", "s2"],
         ..USUAL
     },
     Provider {
@@ -628,6 +697,7 @@ static OTHERS: &[Provider] = &[
         hosts: &["in-v3.mailjet.com"],
         include: "spf.mailjet.com",
         own_return_path: true,
+        selectors: &["mailjet"],
         ..USUAL
     },
     Provider {
@@ -874,8 +944,61 @@ mod tests {
         assert_eq!(joined(&both), "v=spf1 mx a include:x.example -all");
         let both = ["v=spf1 a -all", "v=spf1 mx ~all"].map(str::to_owned);
         assert_eq!(joined(&both), "v=spf1 a mx ~all");
-        let whole = "v=spf1 foo:x mx -all";
-        assert_eq!(without(whole, "foo:x"), "v=spf1 mx -all");
+        let both = [
+            "v=spf1 ipv4:1.2.3.4 mx -all include:late.example",
+            "v=spf1 foo exp=a.example redirect=idle.example -ALL",
+            "v=spf1 exp=b.example redirect=X.example",
+        ]
+        .map(str::to_owned);
+        let found = joined(&both);
+        assert_eq!(found, "v=spf1 mx exp=a.example include:x.example -all");
+        assert!(parse(&found).is_ok(), "{found}");
+    }
+
+    #[test]
+    fn what_can_be_saved() {
+        let long = format!("includ:{}.example", "a".repeat(200));
+        let with_long = format!("V=SPF1 {long} a\t-all");
+        for (record, expected, removed) in [
+            (
+                "v=spf1 foo:x mx  ipv4:192.0.2.1 -all",
+                "v=spf1 mx -all",
+                vec!["foo:x", "ipv4:192.0.2.1"],
+            ),
+            (with_long.as_str(), "v=spf1 a -all", vec![long.as_str()]),
+            (
+                "v=spf1 redirect=a.example redirect=a.example exp=x.example exp=x.example",
+                "v=spf1 redirect=a.example exp=x.example",
+                vec!["redirect=a.example", "exp=x.example"],
+            ),
+            ("v=spf1", "v=spf1", vec![]),
+        ] {
+            let (found, gone) = repaired(record);
+            assert_eq!(found, expected, "{record}");
+            assert_eq!(gone, removed, "{record}");
+            assert!(parse(&found).is_ok(), "{found}");
+        }
+        let whole = Some("v=spf1 include:x.example mx -all");
+        for (text, expected) in [
+            ("\"v=spf1 include:x.example mx -all\"", whole),
+            ("\"v=spf1 include:x.ex\" \"ample mx -all\"", whole),
+            ("  V=SPF1  include:x.example mx -all ", whole),
+            ("v=spf1;include:x.example; mx;-all", whole),
+            ("v=spf 1 include:x.example nonsense mx -all", whole),
+            ("'v=spf1'", Some("v=spf1")),
+            ("v=spf10 mx -all", None),
+            ("v=spf", None),
+            ("hello", None),
+        ] {
+            assert_eq!(mended(text).as_deref(), expected, "{text}");
+        }
+        for (record, expected) in [
+            ("v=spf1 mx Include:Open.example. -all", "v=spf1 mx -all"),
+            ("v=spf1 mx redirect=open.example", "v=spf1 mx ~all"),
+            ("v=spf1 mx -all", "v=spf1 mx -all"),
+        ] {
+            assert_eq!(without_target(record, "open.example"), expected);
+        }
     }
 
     #[test]

@@ -51,9 +51,12 @@ pub enum Verdict {
 /// A record with all that it leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tree {
+    domain: String,
     root: Node,
     /// How many terms ask the name service, at most.
     pub lookups: usize,
+    /// How many of them each term of the domain's own record leads to, where it leads to any.
+    pub costs: Vec<(String, usize)>,
     /// Why a receiver gives up.
     pub faults: Vec<Fault>,
 }
@@ -61,7 +64,8 @@ pub struct Tree {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Node {
     steps: Vec<Step>,
-    redirect: Option<Box<Node>>,
+    /// Whose record decides if nothing matches.
+    redirect: Option<(String, Box<Node>)>,
     /// A redirect made of macros.
     uncertain: bool,
 }
@@ -78,6 +82,8 @@ enum Matches {
     All,
     /// The record of that name.
     Include(String, Node),
+    /// A record whose name only a message tells.
+    Hidden,
     /// These addresses.
     Networks(Vec<IpNet>),
     /// Every address, as things are.
@@ -93,10 +99,12 @@ impl Tree {
             lookup,
             path: Vec::new(),
             lookups: 0,
+            costs: Vec::new(),
             voids: 0,
             faults: Vec::new(),
         };
-        let root = walk.node(domain.to_ascii_lowercase(), record).await;
+        let domain = domain.to_ascii_lowercase();
+        let root = walk.node(domain.clone(), record).await;
         let mut faults = walk.faults;
         if walk.lookups > LOOKUPS {
             faults.push(Fault::Lookups(walk.lookups));
@@ -105,8 +113,10 @@ impl Tree {
             faults.push(Fault::Voids(walk.voids));
         }
         Self {
+            domain,
             root,
             lookups: walk.lookups,
+            costs: walk.costs,
             faults,
         }
     }
@@ -140,8 +150,19 @@ impl Tree {
             if let Some(step) = node.steps.iter().find(all) {
                 return Some(step.qualifier);
             }
-            node = node.redirect.as_deref()?;
+            node = &node.redirect.as_ref()?.1;
         }
+    }
+
+    /// Whether a record is included whose name only a message tells, so that nobody knows from
+    /// here what else is allowed.
+    pub fn hides(&self) -> bool {
+        self.root.hides()
+    }
+
+    /// The domain whose record lets everybody send for this one: itself, or one that it includes.
+    pub fn open(&self) -> Option<&str> {
+        self.root.open(&self.domain)
     }
 }
 
@@ -154,9 +175,39 @@ impl Node {
                 node.included(found);
             }
         }
-        if let Some(node) = &self.redirect {
+        if let Some((name, node)) = &self.redirect {
+            found.push(name);
             node.included(found);
         }
+    }
+
+    fn hides(&self) -> bool {
+        let behind = self.redirect.as_ref().is_some_and(|(_, n)| n.hides());
+        let within = |step: &Step| match &step.matches {
+            Matches::Hidden => true,
+            Matches::Include(_, node) => node.hides(),
+            Matches::All | Matches::Networks(_) | Matches::Everything | Matches::Unknown => false,
+        };
+        let mut steps = self.steps.iter();
+        let pass = |step: &Step| step.qualifier == Qualifier::Pass;
+        self.uncertain || behind || steps.any(|step| pass(step) && within(step))
+    }
+
+    fn open<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        for step in &self.steps {
+            match (step.qualifier, &step.matches) {
+                (Qualifier::Pass, Matches::All) => return Some(name),
+                (_, Matches::All) => return None,
+                (Qualifier::Pass, Matches::Include(name, node)) => {
+                    if let Some(found) = node.open(name) {
+                        return Some(found);
+                    }
+                }
+                (_, _) => {}
+            }
+        }
+        let (name, node) = self.redirect.as_ref()?;
+        node.open(name)
     }
 
     fn verdict(&self, address: IpAddr) -> Verdict {
@@ -173,11 +224,11 @@ impl Node {
                     Verdict::Said(_) => {}
                     Verdict::Unknown => return Verdict::Unknown,
                 },
-                Matches::Unknown => return Verdict::Unknown,
+                Matches::Hidden | Matches::Unknown => return Verdict::Unknown,
             }
         }
         match &self.redirect {
-            Some(node) => node.verdict(address),
+            Some((_, node)) => node.verdict(address),
             None if self.uncertain => Verdict::Unknown,
             None => Verdict::Said(Qualifier::Neutral),
         }
@@ -189,6 +240,7 @@ struct Walk<'l, L> {
     /// The domains whose records led here.
     path: Vec<String>,
     lookups: usize,
+    costs: Vec<(String, usize)>,
     voids: usize,
     faults: Vec<Fault>,
 }
@@ -202,22 +254,37 @@ impl<L: Lookup> Walk<'_, L> {
             self.path.push(domain.clone());
             let mut node = Node::default();
             for directive in &record.directives {
+                let before = self.lookups;
                 let matches = self.step(&domain, &directive.mechanism).await;
+                self.cost(&directive.text, before);
                 node.steps.push(Step {
                     qualifier: directive.qualifier,
                     matches,
                 });
             }
             if let Some(spec) = &record.redirect {
+                let before = self.lookups;
                 self.lookups += 1;
                 match spec.name() {
-                    Some(name) => node.redirect = self.target(name).await.map(Box::new),
+                    Some(name) => {
+                        let found = self.target(name.clone()).await;
+                        self.cost(&format!("redirect={name}"), before);
+                        node.redirect = found.map(|found| (name, Box::new(found)));
+                    }
                     None => node.uncertain = true,
                 }
             }
             self.path.pop();
             node
         })
+    }
+
+    /// Notes what a term of the first record has led to.
+    fn cost(&mut self, term: &str, before: usize) {
+        let count = self.lookups - before;
+        if self.path.len() == 1 && count > 0 {
+            self.costs.push((term.to_owned(), count));
+        }
     }
 
     async fn step(&mut self, domain: &str, mechanism: &Mechanism) -> Matches {
@@ -227,7 +294,7 @@ impl<L: Lookup> Walk<'_, L> {
             Mechanism::Include(spec) => {
                 self.lookups += 1;
                 let Some(name) = spec.name() else {
-                    return Matches::Unknown;
+                    return Matches::Hidden;
                 };
                 let node = self.target(name.clone()).await;
                 Matches::Include(name, node.unwrap_or_default())
@@ -434,6 +501,8 @@ mod tests {
         let found = tree(&lines, "v=spf1 redirect=r.example").await;
         assert_eq!((found.lookups, found.faults.len()), (2, 0));
         assert!(found.includes(&["spf.host.example"]));
+        assert!(found.includes(&["R.example"]) && !found.hides());
+        assert_eq!(found.costs, [("redirect=r.example".to_owned(), 2)]);
         assert_eq!(found.all(), Some(Qualifier::Neutral));
         assert_eq!(verdict(&found, "192.0.2.3"), PASS);
         let found = tree(&lines, "v=spf1 exists:%{i}.x.example -all").await;
@@ -443,6 +512,40 @@ mod tests {
         assert_eq!(verdict(&found, "192.0.2.3"), FAIL);
         let found = tree(&[], "v=spf1").await;
         assert_eq!((found.lookups, found.all()), (0, None));
+    }
+
+    #[tokio::test]
+    async fn hidden_and_open() {
+        let lines = [
+            "hidden.example TXT v=spf1 include:%{d}._spf.host.example -all",
+            "open.example TXT v=spf1 mx:open.example +all",
+            "open.example MX open.example",
+            "below.example TXT v=spf1 include:open.example -all",
+        ];
+        for (text, hides, open) in [
+            ("v=spf1 include:%{d}._spf.host.example -all", true, None),
+            ("v=spf1 redirect=%{d}._spf.host.example", true, None),
+            ("v=spf1 include:hidden.example -all", true, None),
+            ("v=spf1 -include:hidden.example -all", false, None),
+            ("v=spf1 exists:%{i}.host.example -all", false, None),
+            ("v=spf1 mx -all", false, None),
+            ("v=spf1 +all", false, Some("acme.example")),
+            (
+                "v=spf1 include:open.example -all",
+                false,
+                Some("open.example"),
+            ),
+            (
+                "v=spf1 include:Below.example -all",
+                false,
+                Some("open.example"),
+            ),
+            ("v=spf1 redirect=open.example", false, Some("open.example")),
+            ("v=spf1 -include:open.example -all", false, None),
+        ] {
+            let found = tree(&lines, text).await;
+            assert_eq!((found.hides(), found.open()), (hides, open), "{text}");
+        }
     }
 
     #[tokio::test]
@@ -512,6 +615,8 @@ mod tests {
         let text = "v=spf1 include:i0.example include:i1.example include:i2.example include:i3.example include:i4.example";
         let found = tree(&lines, &format!("{text} -all")).await;
         assert_eq!((found.lookups, found.faults.len()), (10, 0));
+        assert_eq!(found.costs.len(), 5);
+        assert_eq!(found.costs[4], ("include:i4.example".to_owned(), 2));
         let found = tree(&lines, &format!("{text} include:i5.example -all")).await;
         assert_eq!(found.faults, [Fault::Lookups(12)]);
         let endless = "x.example TXT v=spf1 include:x.example.x.example -all";

@@ -142,7 +142,7 @@ pub fn unfold(value: &[u8]) -> String {
         .chars()
         .filter(|c| !matches!(c, '\r' | '\n'))
         .collect();
-    text.trim().to_owned()
+    text.trim_matches([' ', '\t']).to_owned()
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use crate::smtp::address::Address;
 
 /// Most mailboxes read from one field.
 pub const MAILBOX_LIMIT: usize = 2000;
+/// What is an at sign to a reader.
+const AT_SIGNS: [char; 3] = ['@', '＠', '﹫'];
 
 /// One mailbox: `Name <address>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,36 +29,61 @@ pub struct MailboxList {
     pub group: bool,
     /// Something could not be read cleanly: text behind `>`, two addresses without a comma.
     pub dubious: bool,
+    /// Not as a sender has to be written, who is to be checked: dubious, or what a list of recipients
+    /// may hold, such as a source route, an element with nothing in it, a comment with an address.
+    pub odd: bool,
+    /// A display name holds an `@`.
+    address_in_name: bool,
 }
 
 impl MailboxList {
-    /// The one mailbox of a field that must hold exactly one, cleanly written.
+    /// The one mailbox of a field that must hold exactly one, cleanly written. Its name may show its
+    /// own address, but no other one.
     pub fn single(&self) -> Option<(&str, &Address)> {
         match self.mailboxes.as_slice() {
-            [one] if !self.group && !self.dubious => {
-                one.address.as_ref().map(|a| (one.name.as_str(), a))
+            [one] if !self.group && !self.odd => {
+                let address = one.address.as_ref()?;
+                (!is_misleading(&one.name, address)).then_some((one.name.as_str(), address))
             }
             _ => None,
         }
     }
 }
 
+/// Whether a reader may take a display name for the address, and it is another one.
+fn is_misleading(name: &str, address: &Address) -> bool {
+    let is_own = |shown: Address| {
+        // Quotes around a local part are of no account.
+        let bare = |a: &Address| a.local().replace('"', "").to_ascii_lowercase();
+        bare(&shown) == bare(address) && shown.ascii_domain() == address.ascii_domain()
+    };
+    (name.contains(AT_SIGNS) || name.contains(['<', '>']))
+        && !Address::parse(name.trim()).is_ok_and(is_own)
+}
+
 /// Reads a field's value (unfolded).
 pub fn parse(value: &str) -> MailboxList {
+    let mut list = read(value);
+    list.odd |= list.dubious || value.chars().any(|c| c.is_control() && c != '\t');
+    // Which of the two a reader shows is anybody's guess.
+    list.dubious |= list.address_in_name;
+    list
+}
+
+fn read(value: &str) -> MailboxList {
     let mut list = MailboxList::default();
     let mut reader = Reader::default();
     let mut comment = 0u32;
+    let mut remarks = String::new();
     let mut chars = value.chars().peekable();
     let mut quoted = false;
     while let Some(c) = chars.next() {
         if comment > 0 {
             match c {
-                '\\' => {
-                    chars.next();
-                }
+                '\\' => remarks.extend(chars.next()),
                 '(' => comment += 1,
                 ')' => comment -= 1,
-                _ => {}
+                _ => remarks.push(c),
             }
             continue;
         }
@@ -72,7 +99,10 @@ pub fn parse(value: &str) -> MailboxList {
             continue;
         }
         match c {
-            '(' => comment = 1,
+            '(' => {
+                comment = 1;
+                remarks.push(' ');
+            }
             '"' => {
                 quoted = true;
                 reader.start_quote();
@@ -120,6 +150,7 @@ pub fn parse(value: &str) -> MailboxList {
         list.dubious = true;
     }
     reader.finish(&mut list);
+    list.odd |= remarks.contains(AT_SIGNS) || rfc2047::decode_words(&remarks).contains(AT_SIGNS);
     list
 }
 
@@ -131,6 +162,8 @@ struct Reader {
     bare: String,
     angle: Option<String>,
     in_angle: bool,
+    /// An `@` stands outside the brackets, without quotes.
+    at_sign: bool,
 }
 
 impl Reader {
@@ -150,6 +183,7 @@ impl Reader {
         } else {
             self.name.push(c);
             self.bare.push(c);
+            self.at_sign |= c == '@';
         }
     }
 
@@ -208,13 +242,16 @@ impl Reader {
             Some(angle) => {
                 let angle = angle.trim();
                 let plain = if angle.starts_with('@') {
+                    list.odd = true;
                     angle.split_once(':').map_or(angle, |(_, a)| a)
                 } else {
                     angle
                 };
-                if name.contains('@') {
-                    list.dubious = true; // `a@b <c@d>`: which of them a reader shows is anybody's guess
+                if reader.at_sign {
+                    list.dubious = true; // `a@b <c@d>` is no name at all
                 }
+                list.address_in_name |= name.contains('@');
+                list.odd |= plain.trim().ends_with('.');
                 Mailbox {
                     name: rfc2047::decode_words(name.trim()),
                     address: Address::parse(plain.trim()).ok(),
@@ -223,8 +260,10 @@ impl Reader {
             None => {
                 let bare = reader.bare.trim();
                 if bare.is_empty() {
+                    list.odd = true;
                     return;
                 }
+                list.odd |= bare.ends_with('.');
                 Mailbox {
                     name: String::new(),
                     address: Address::parse(bare).ok(),
@@ -258,6 +297,16 @@ mod tests {
             ("=?utf-8?b?TcO8bGxlcg==?= <a@b.c>", "Müller", "a@b.c"),
             ("\"a b\"@c.d", "", "\"a b\"@c.d"),
             ("(x) a@b.c", "", "a@b.c"),
+            ("a@b.c (M\\(ax)", "", "a@b.c"),
+            ("a@b.c (=?utf-8?q?M=C3=BCller?=)", "", "a@b.c"),
+            ("Max M.\t<a@b.c>", "Max M.", "a@b.c"),
+            ("\"a@b.c\" <A@b.C>", "a@b.c", "A@b.c"),
+            ("=?utf-8?q?_A=40B.c_?= <a@b.c>", " A@B.c ", "a@b.c"),
+            (
+                "\"a@Müller.example\" <a@xn--mller-kva.example>",
+                "a@Müller.example",
+                "a@xn--mller-kva.example",
+            ),
         ] {
             assert_eq!(
                 one(text),
@@ -282,10 +331,57 @@ mod tests {
             "<a@t",
             "\"open <a@t>",
             "<@a,@b:admin@victim>, x@y",
+            "<@a:a@b.c>",
+            "<@a,@b:a@b.c>",
+            ",<a@b.c>",
+            "<a@b.c> ,",
+            "a@b.c,,",
+            "(x), a@b.c",
+            "a@b.c.",
+            "<a@b.c.>",
+            "a@b.c\u{b}",
+            "\u{b} a@b.c",
+            "\"M\u{7}ax\" <a@b.c>",
+            "(\u{1}) a@b.c",
+            "Max <a@b.c>\u{0}",
+            "a@b.c <a@b.c>",
+            "\"v@w\" <a@b.c>",
+            "\"a@b.c \" \"v@w\" <a@b.c>",
+            "=?utf-8?q?v=40w?= <a@b.c>",
+            "=?utf-8?q?Max_=3Ca?= <a@b.c>",
+            "\"Max >\" <a@b.c>",
+            "\"\u{212A}@b.c\" <k@b.c>",
+            "v＠w <a@b.c>",
+            "=?utf-8?b?dvy8oHc=?= v﹫w <a@b.c>",
+            "a@b.c (v@w)",
+            "(v\\@w) <a@b.c>",
+            "(x (v＠w)) <a@b.c>",
+            "a@b.c (=?utf-8?q?v=40w?=)",
         ] {
-            assert_eq!(one(text), None, "{text}");
+            assert_eq!(one(text), None, "{text:?}");
         }
         assert_eq!(parse("a@b.c, Max <d@e.f>; x").mailboxes.len(), 3);
+    }
+
+    /// What is odd in a sender is no reason to write a list of recipients anew.
+    #[test]
+    fn recipients_may_be_odd() {
+        for (text, count, dubious) in [
+            ("<@a,@b:c@d>, x@y", 2, false),
+            (",a@b,, c@d,", 2, false),
+            ("a@b.c., <d@e.>", 2, false),
+            ("a@b (at v@w), c@d", 2, false),
+            ("\"M\u{7}ax\" <a@b>", 1, false),
+            ("=?utf-8?q?v=40w?= <a@b>", 1, false),
+            ("\"a@b\" <a@b>", 1, true),
+            ("a@b <c@d>", 1, true),
+            ("a@b\u{b}", 1, true),
+        ] {
+            let list = parse(text);
+            assert_eq!(list.mailboxes.len(), count, "{text:?}");
+            assert_eq!(list.dubious, dubious, "{text:?}");
+            assert!(list.odd || count == 1, "{text:?}");
+        }
     }
 
     #[test]

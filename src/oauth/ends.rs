@@ -19,6 +19,8 @@ const GOOGLE_IDLE_DAYS: i64 = 180;
 pub enum What {
     /// The application's certificate.
     ClientCertificate,
+    /// The certificate of a connection (mutual TLS).
+    TlsCertificate,
     /// The application's secret.
     ClientSecret,
     /// The refresh token, if nobody uses it.
@@ -31,7 +33,7 @@ impl What {
     /// Its name in `oauth status`.
     pub fn word(self) -> &'static str {
         match self {
-            What::ClientCertificate => "client certificate",
+            What::ClientCertificate | What::TlsCertificate => "client certificate",
             What::ClientSecret => "client secret",
             What::IdleToken => "refresh token, if it is not used",
             What::Token => "refresh token, whatever is done",

@@ -278,7 +278,9 @@ fn add_to_body(
             }
             Err(why) => {
                 notes.push(format!("signature: not added, {why}"));
-                *no_signature = Some(why.to_string());
+                if why.is_worth_a_word() {
+                    *no_signature = Some(why.to_string());
+                }
             }
         }
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::encode::{self, Converted, mailbox_text, push_field};
 use super::{PrepareError, PreparedRecipient, ReplyTo, Settings, Source, Utf8Headers};
 use crate::message::header::{Header, unfold};
-use crate::message::{Role, date, mailbox, rfc2047};
+use crate::message::{Recipient, Role, date, mailbox, rfc2047};
 use crate::smtp::address::Address;
 use crate::smtp::capabilities::Capabilities;
 
@@ -109,7 +109,7 @@ pub fn rewrite(
         envelope: settings
             .recipients_in_header
             .then(|| HeaderEnvelope::new(recipients)),
-        case_workers: case_workers(source, settings, recipients),
+        case_workers: case_workers(source, &header, settings, recipients),
         out: Vec::with_capacity(header.body + 1024),
         seen: Vec::new(),
         notes,
@@ -164,12 +164,23 @@ pub fn rewrite(
 /// this attempt only.
 fn case_workers(
     source: &Source<'_>,
+    header: &Header,
     settings: &Settings,
     recipients: &[PreparedRecipient],
 ) -> Vec<Address> {
+    // Whoever stands in To or Cc already is seen there.
+    let message: &[u8] = source.content;
+    let named: Vec<Address> = ["To", "Cc"]
+        .iter()
+        .filter_map(|name| header.first(message, name))
+        .flat_map(|text| mailbox::parse(&text).mailboxes)
+        .filter_map(|m| m.address)
+        .collect();
+    let is_named = |r: &Recipient| named.iter().any(|a| a.same_permission(&r.address));
     let all = source.envelope.recipients.iter().enumerate();
     all.filter(|(index, r)| {
         r.role == Role::CaseWorker
+            && !is_named(r)
             && (!settings.recipients_in_header || recipients.iter().any(|p| p.index == *index))
     })
     .map(|(_, r)| r.address.clone())
@@ -563,7 +574,8 @@ impl Writer<'_> {
         for found in &list.mailboxes {
             let address = found.address.as_ref().filter(|address| {
                 let envelope = self.envelope.as_mut();
-                envelope.is_none_or(|envelope| envelope.wants(address))
+                (self.utf8 || !address.needs_smtputf8())
+                    && envelope.is_none_or(|envelope| envelope.wants(address))
             });
             match address {
                 Some(address) => kept.push((found.name.as_str(), address.clone())),

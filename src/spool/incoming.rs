@@ -1,7 +1,8 @@
 //! Content while it arrives: in memory up to a limit, beyond it in a file of the spool, hashed on
 //! the way. Dropped unfinished, it leaves nothing behind.
 
-use std::io::{self, Write as _};
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
@@ -81,6 +82,27 @@ impl Incoming {
         } else {
             Ok(())
         }
+    }
+
+    /// The same octets once more.
+    pub(super) fn copy_to(&mut self, other: &mut Self) -> io::Result<()> {
+        if self.slot.is_none() {
+            return other.push(&self.head);
+        }
+        self.write_out()?;
+        let Some(slot) = &self.slot else {
+            return Ok(());
+        };
+        let mut file = File::open(self.bodies.directory().join(&slot.name))?;
+        let mut left = self.size;
+        let mut piece = vec![0; PIECE];
+        while left > 0 {
+            let wanted = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+            file.read_exact(&mut piece[..wanted])?;
+            other.push(&piece[..wanted])?;
+            left -= wanted as u64;
+        }
+        Ok(())
     }
 
     fn write_out(&mut self) -> io::Result<()> {

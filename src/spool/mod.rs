@@ -50,7 +50,7 @@ pub use notices::{Note, Noted};
 pub use room::Reservation;
 pub use store::{Store, StoreError};
 
-use crate::message::{Content, Envelope, MessageId, Role, TenantId};
+use crate::message::{Content, Envelope, MessageId, Recipient, Role, TenantId};
 use crate::prepare::Origin;
 
 /// Octets of just accepted messages that are kept in memory for their delivery.
@@ -82,6 +82,9 @@ pub struct Admitted {
     pub held: bool,
     /// Its client has closed the connection already: when its content began to come.
     pub hung_up: Option<Instant>,
+    /// Recipients that get a message of their own with the same content: support, which is told
+    /// what is nobody else's business.
+    pub apart: Vec<Recipient>,
 }
 
 /// Proof that a message is on stable storage. Only [`Spool::commit`] makes it.
@@ -159,7 +162,7 @@ impl Stored {
                 .envelope
                 .recipients
                 .iter()
-                .all(|r| matches!(r.role, Role::Support | Role::Copy)),
+                .any(|r| r.role == Role::Support),
         }
     }
 }
@@ -422,7 +425,38 @@ impl Spool {
     }
 
     /// Makes a message durable. What it returns is the only thing a 250 can be made of.
-    pub async fn commit(&self, admitted: Admitted) -> Result<Spooled, StoreError> {
+    pub async fn commit(&self, mut admitted: Admitted) -> Result<Spooled, StoreError> {
+        let apart = std::mem::take(&mut admitted.apart);
+        if apart.is_empty() {
+            return self.commit_one(admitted, true).await;
+        }
+        let mut content = self.incoming();
+        let copied = admitted.content.copy_to(&mut content);
+        copied.map_err(|e| io_error(&e))?;
+        let other = Admitted {
+            tenant: admitted.tenant.clone(),
+            kind: admitted.kind,
+            envelope: Envelope {
+                recipients: apart,
+                ..admitted.envelope.clone()
+            },
+            origin: admitted.origin.clone(),
+            content,
+            held: admitted.held,
+            hung_up: None,
+            apart: Vec::new(),
+        };
+        let spooled = self.commit_one(admitted, true).await?;
+        if !spooled.duplicate {
+            let mut other = self.commit_one(other, false).await?;
+            tracing::info!(id = %other.id, event = "apart", of = %spooled.id, "support gets a message of its own");
+            self.release(&mut other);
+        }
+        Ok(spooled)
+    }
+
+    /// `guarded`: it may be handed in again for want of an answer.
+    async fn commit_one(&self, admitted: Admitted, guarded: bool) -> Result<Spooled, StoreError> {
         let Admitted {
             tenant,
             kind,
@@ -431,6 +465,7 @@ impl Spool {
             content,
             held,
             hung_up,
+            apart: _,
         } = admitted;
         let id = content.id();
         let size = content.size();
@@ -444,7 +479,7 @@ impl Spool {
         };
         let (content, sha256) = finished.map_err(|e| io_error(&e))?;
         let window = lock(&self.inner.limits).duplicates;
-        let guard = (kind == Kind::Submission && !window.is_zero())
+        let guard = (guarded && kind == Kind::Submission && !window.is_zero())
             .then(|| guard_key(&tenant, &envelope, &sha256));
         let first = match guard {
             Some(key) => self.first_of(key, hung_up).await,
@@ -711,7 +746,9 @@ impl Spool {
             .store
             .change(move |db| {
                 db.execute("DELETE FROM history WHERE settled < ?1", [before])?;
-                db.execute("DELETE FROM notices WHERE at < ?1", [before])?;
+                // What is marked must not be told again as soon as it is forgotten.
+                let year = before.min(Timestamp::now().as_millisecond() - 366 * 86_400_000);
+                db.execute("DELETE FROM notices WHERE told IS NOT NULL AND (at < ?1 AND mark = '' OR at < ?2)", [before, year])?;
                 let old: Vec<(i64, Option<String>)> = db
                     .prepare("SELECT seq, body FROM messages WHERE state = 'failed' AND coalesce(next, accepted) < ?1 LIMIT 1000")?
                     .query_map([before], |row| Ok((row.get(0)?, row.get(1)?)))?

@@ -1,6 +1,8 @@
 //! The message centre: what the people behind a tenant were told, or are to be told. Not the mail
 //! itself, which may have no way to leave, but a list that is always there.
 
+use std::collections::HashSet;
+
 use rusqlite::params;
 use serde::Serialize;
 
@@ -45,45 +47,76 @@ pub struct Note {
 }
 
 impl Spool {
-    /// Keeps a notice; one with a mark only once.
-    pub async fn keep_notice(&self, note: Note) -> Result<(), StoreError> {
+    /// Keeps a notice; one with a mark only once. Gives whether it is new.
+    pub async fn keep_notice(&self, note: Note) -> Result<bool, StoreError> {
         let now = jiff::Timestamp::now().as_millisecond();
-        self.inner
-            .store
+        let store = &self.inner.store;
+        if !note.mark.is_empty() {
+            let (mark, tenant) = (note.mark.clone(), note.tenant.clone());
+            let known: bool = store
+                .read(move |db| {
+                    db.prepare_cached(
+                        "SELECT EXISTS (SELECT 1 FROM notices WHERE mark = ?1 AND tenant = ?2)",
+                    )?
+                    .query_row([mark, tenant], |row| row.get(0))
+                })
+                .await?;
+            if known {
+                return Ok(false);
+            }
+        }
+        store
             .change(move |db| {
-                let known: bool = db
-                    .prepare_cached("SELECT EXISTS (SELECT 1 FROM notices WHERE mark = ?1 AND mark <> '' AND tenant = ?2)")?
-                    .query_row(params![note.mark, note.tenant], |row| row.get(0))?;
-                if known {
-                    return Ok(());
-                }
                 db.prepare_cached("INSERT INTO notices (at, tenant, event, text, remedy, mark) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
                     .execute(params![now, note.tenant, note.event, note.text, note.remedy, note.mark])?;
-                db.prepare_cached("DELETE FROM notices WHERE tenant = ?1 AND seq <= (SELECT seq FROM notices WHERE tenant = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)")?
+                db.prepare_cached("DELETE FROM notices WHERE tenant = ?1 AND told IS NOT NULL AND seq <= (SELECT seq FROM notices WHERE tenant = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)")?
                     .execute(params![note.tenant, KEPT])
                     .map(|_| ())
             })
-            .await
+            .await?;
+        Ok(true)
     }
 
     /// The notices of all tenants or of one, oldest first.
     pub fn notices(&self, tenant: Option<&str>) -> Result<Vec<Noted>, StoreError> {
         self.inner.store.read_now(|db| {
             db.prepare_cached("SELECT seq, at, tenant, event, text, remedy, told FROM notices WHERE ?1 IS NULL OR tenant = ?1 ORDER BY seq")?
-                .query_map([tenant], |row| {
-                    let shown = |ms: i64| time(ms).to_string();
-                    Ok(Noted {
-                        seq: row.get(0)?,
-                        at: shown(row.get(1)?),
-                        tenant: row.get(2)?,
-                        event: row.get(3)?,
-                        text: row.get(4)?,
-                        remedy: row.get(5)?,
-                        told: row.get::<_, Option<i64>>(6)?.map(shown),
-                    })
-                })?
+                .query_map([tenant], noted)?
                 .collect()
         })
+    }
+
+    /// Notices of which nobody has been told, at most so many of each tenant, oldest first.
+    pub async fn untold_notices(&self, most: usize) -> Result<Vec<Noted>, StoreError> {
+        self.inner
+            .store
+            .read(move |db| {
+                let mut rows = db.prepare_cached("SELECT seq, at, tenant, event, text, remedy, told FROM (SELECT *, row_number() OVER (PARTITION BY tenant ORDER BY seq) AS place FROM notices WHERE told IS NULL) WHERE place <= ?1 ORDER BY seq")?;
+                rows.query_map([i64::try_from(most).unwrap_or(i64::MAX)], noted)?.collect()
+            })
+            .await
+    }
+
+    /// Tenant and event of mails that were written since.
+    pub async fn notices_told_since(
+        &self,
+        since: jiff::Timestamp,
+    ) -> Result<HashSet<(String, String)>, StoreError> {
+        let (since, now) = (
+            since.as_millisecond(),
+            jiff::Timestamp::now().as_millisecond(),
+        );
+        self.inner
+            .store
+            .read(move |db| {
+                // What a clock that was wrong has put into the future does not count.
+                db.prepare_cached(
+                    "SELECT DISTINCT tenant, event FROM notices WHERE told > ?1 AND told <= ?2",
+                )?
+                .query_map([since, now], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect()
+            })
+            .await
     }
 
     /// Notes that a mail was written about these.
@@ -100,4 +133,17 @@ impl Spool {
             })
             .await
     }
+}
+
+fn noted(row: &rusqlite::Row<'_>) -> rusqlite::Result<Noted> {
+    let shown = |ms: i64| time(ms).to_string();
+    Ok(Noted {
+        seq: row.get(0)?,
+        at: shown(row.get(1)?),
+        tenant: row.get(2)?,
+        event: row.get(3)?,
+        text: row.get(4)?,
+        remedy: row.get(5)?,
+        told: row.get::<_, Option<i64>>(6)?.map(shown),
+    })
 }

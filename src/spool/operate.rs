@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::rows::{self, COLUMNS, from_row};
 use super::{Hint, Kind, Settlement, Spool, State, StoreError, Stored, lock};
-use crate::message::{Envelope, MessageId, TenantId};
+use crate::message::{Envelope, MessageId, Role, TenantId};
 
 /// Which messages are meant.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -405,7 +405,13 @@ fn recipients(envelope: &Envelope, states: &[super::RecipientState]) -> Vec<Valu
         .iter()
         .zip(states)
         .map(
-            |(r, s)| json!({"address": r.address.to_string(), "state": shown_status(s.status), "reply": s.reply}),
+            |(r, s)| {
+                let mut shown = json!({"address": r.address.to_string(), "state": shown_status(s.status), "reply": s.reply});
+                if r.role != Role::Named {
+                    shown["role"] = json!(r.role);
+                }
+                shown
+            },
         )
         .collect()
 }

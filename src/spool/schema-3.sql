@@ -10,4 +10,5 @@ CREATE TABLE notices (
     told    INTEGER                      -- when a mail was written about it
 ) STRICT;
 CREATE INDEX notices_tenant ON notices (tenant, seq);
+CREATE INDEX notices_told ON notices (told, tenant);
 PRAGMA user_version = 3;

@@ -120,12 +120,7 @@ pub fn begin(
     let user = login
         .and_then(|login| now.directory.login(login))
         .map(|(_, user)| Arc::clone(user));
-    if let (ApplicationFrom::RejectUnauthorized, Some(address)) =
-        (tenant.sender.application_from, &mail.address)
-        && !tenant.may_use(user.as_deref(), address)
-    {
-        return Err(envelope_sender(address, who(login, &tenant.id)));
-    }
+    check_return_path(tenant, user.as_deref(), mail.address.as_ref())?;
     let limit = size_limit(now, spool, Some(tenant));
     if mail.size.is_some_and(|size| size > limit) {
         return Err(Refusal::TooBig(limit));
@@ -139,6 +134,21 @@ pub fn begin(
         user,
         size_limit: limit,
     })
+}
+
+/// Whether a client may give this return path.
+pub fn check_return_path(
+    tenant: &Tenant,
+    user: Option<&User>,
+    address: Option<&Address>,
+) -> Result<(), Refusal> {
+    match (tenant.sender.application_from, address) {
+        (ApplicationFrom::RejectUnauthorized, Some(address)) if !tenant.may_use(user, address) => {
+            let login = user.map(|user| user.login.as_str());
+            Err(envelope_sender(address, who(login, &tenant.id)))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The complete content, at its true end. What passes may be made durable.
@@ -176,7 +186,7 @@ pub fn content(
     }
     let head = content.head();
     let header = header(begun, &origin, &now.hostname, head)?;
-    complete(&now.directory, begun, &origin, head, &header, &mut envelope)?;
+    let apart = complete(&now.directory, begun, &origin, head, &header, &mut envelope)?;
     if begun.tenant.series.is_some() {
         let sender = envelope.mail_from.as_ref();
         origin.single = runs.is_single(&begun.tenant.id, &origin, sender)
@@ -190,6 +200,7 @@ pub fn content(
         content,
         held: now.sending_hold,
         hung_up: None,
+        apart,
     })
 }
 
@@ -242,8 +253,9 @@ pub fn header(
     Ok(header)
 }
 
-/// Who gets the message besides those whom the application has named: copies, the case worker; and
-/// who stands behind the support alias. Refused is a document type whose sender the user may not use.
+/// Who gets the message besides those whom the application has named: copies and case workers; and
+/// support, where the alias stands among others: it gets a message of its own, which is given back.
+/// Refused is a document type whose sender the user may not use.
 pub fn complete(
     directory: &Directory,
     begun: &Begun,
@@ -251,27 +263,26 @@ pub fn complete(
     head: &[u8],
     header: &Header,
     envelope: &mut Envelope,
-) -> Result<(), Refusal> {
+) -> Result<Vec<Recipient>, Refusal> {
     let tenant = &begun.tenant;
-    if let Some(support) = directory.support() {
-        let address = support.address_for(tenant);
-        for recipient in &mut envelope.recipients {
-            if recipient.address.same_permission(&support.alias) {
-                recipient.address = address.clone();
-                recipient.role = Role::Support;
-            }
-        }
-        // Each mailbox once: whoever is named twice is told as support.
-        if envelope.recipients.iter().any(|r| r.role == Role::Support) {
-            let mut first = true;
-            envelope.recipients.retain(|r| match r.role {
-                Role::Support => std::mem::take(&mut first),
-                _ => !r.address.same_permission(address),
+    let mut support = Vec::new();
+    if let Some(settings) = directory.support() {
+        let is_alias = |r: &Recipient| r.address.same_permission(&settings.alias);
+        if let Some(named) = envelope.recipients.iter().find(|r| is_alias(r)) {
+            support.push(Recipient {
+                address: settings.address_for(tenant).clone(),
+                role: Role::Support,
+                ..named.clone()
             });
+            envelope.recipients.retain(|r| !is_alias(r));
+        }
+        if envelope.recipients.is_empty() {
+            envelope.recipients.append(&mut support);
+            return Ok(support);
         }
     }
     if tenant.documents.is_empty() && tenant.copies.is_empty() {
-        return Ok(());
+        return Ok(support);
     }
     let application_from = rewrite::application_from(head, header);
     let facts = Facts {
@@ -289,21 +300,28 @@ pub fn complete(
         .bcc
         .iter()
         .chain(choice.document.iter().flat_map(|d| &d.bcc));
-    let copies: Vec<Address> = copies.cloned().collect();
-    let senders = [Some(choice.address), application_from.as_ref()];
+    let sender = match &application_from {
+        Some(kept) if choice.keeps_from => kept,
+        _ => choice.address,
+    };
+    // The alias is for those whom an application names.
+    let is_alias = |address: &Address| {
+        let support = directory.support();
+        support.is_some_and(|s| s.alias.same_permission(address))
+    };
     for address in case_workers(tenant, head, header) {
-        if !senders
+        let is_sender = [Some(sender), application_from.as_ref()]
             .iter()
             .flatten()
-            .any(|sender| sender.same_permission(&address))
-        {
+            .any(|sender| sender.same_permission(&address));
+        if !is_sender && !is_alias(&address) {
             add(envelope, address, Role::CaseWorker);
         }
     }
-    for address in copies {
-        add(envelope, address, Role::Copy);
+    for address in copies.filter(|address| !is_alias(address)) {
+        add(envelope, address.clone(), Role::Copy);
     }
-    Ok(())
+    Ok(support)
 }
 
 fn add(envelope: &mut Envelope, address: Address, role: Role) {

@@ -15,13 +15,12 @@ use super::reply_for::{self, Refusal};
 use super::runs::Runs;
 use super::session::{Check, Session, Step, random_text};
 use super::{Answer, Settings};
-use crate::message::Envelope;
 use crate::observe::log::brief;
 use crate::observe::metrics::Metrics;
 use crate::smtp::data::{BareNewline, Receiver};
 use crate::smtp::reply::Reply;
 use crate::smtp::sasl;
-use crate::spool::{Spool, Spooled, Verdict};
+use crate::spool::{Admitted, Spool, Spooled, Verdict};
 
 /// Silence after which a connection is closed (RFC 5321 section 4.5.3.2.7: at least 5 minutes).
 const IDLE: Duration = Duration::from_secs(300);
@@ -549,8 +548,6 @@ impl<S: Stream> Connection<S> {
             reply.write_to(out);
             return self.flush(out).await;
         }
-        let size = content.size();
-        let shown = Shown::of(&envelope, size);
         match admit::content(
             now,
             &self.services.runs,
@@ -563,6 +560,7 @@ impl<S: Stream> Connection<S> {
             content,
         ) {
             Ok(admitted) => {
+                let shown = Shown::of(&admitted);
                 self.commit(session, &begun, admitted, shown, begin, out)
                     .await
             }
@@ -579,7 +577,7 @@ impl<S: Stream> Connection<S> {
         &mut self,
         session: &mut Session,
         begun: &Begun,
-        mut admitted: crate::spool::Admitted,
+        mut admitted: Admitted,
         shown: Shown,
         began: Instant,
         out: &mut Vec<u8>,
@@ -729,7 +727,8 @@ struct Shown {
 }
 
 impl Shown {
-    fn of(envelope: &Envelope, size: u64) -> Self {
+    fn of(admitted: &Admitted) -> Self {
+        let envelope = &admitted.envelope;
         Self {
             from: envelope
                 .mail_from
@@ -738,9 +737,10 @@ impl Shown {
             to: envelope
                 .recipients
                 .iter()
+                .chain(&admitted.apart)
                 .map(|r| r.address.to_string())
                 .collect(),
-            size,
+            size: admitted.content.size(),
         }
     }
 }

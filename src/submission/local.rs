@@ -71,15 +71,17 @@ pub async fn submit(
         ..Origin::default()
     };
     let (from, size) = (envelope.mail_from.clone(), content.size());
-    let recipients: Vec<String> = envelope
-        .recipients
-        .iter()
-        .map(|r| r.address.to_string())
-        .collect();
     let admitted = admit::content(
         now, runs, &begun, envelope, origin, findings, false, false, content,
     )
     .map_err(|r| r.reply())?;
+    let recipients: Vec<String> = admitted
+        .envelope
+        .recipients
+        .iter()
+        .chain(&admitted.apart)
+        .map(|r| r.address.to_string())
+        .collect();
     let mut spooled = spool
         .commit(admitted)
         .await

@@ -2,7 +2,8 @@
 //!
 //! A *run* is what one client (login, listener, address, MAIL FROM) hands in for one tenant with less
 //! than [`QUIET`] between two messages. Its first [`SINGLES`] messages, and whatever comes after a
-//! quiet time, is single mail; the rest is serial mail. Only tenants with `[series]` are looked at.
+//! quiet time, is single mail; the rest is serial mail. Return paths that are made for each recipient
+//! (VERP) count as one. Only tenants with `[series]` are looked at.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
@@ -38,7 +39,7 @@ impl Runs {
     ) -> bool {
         let mut hasher = self.hasher.build_hasher();
         (tenant.as_str(), &origin.login, &origin.listener).hash(&mut hasher);
-        (&origin.peer, mail_from.map(Address::as_str)).hash(&mut hasher);
+        (&origin.peer, mail_from.map(stem)).hash(&mut hasher);
         self.counts(hasher.finish(), Instant::now()) <= SINGLES
     }
 
@@ -59,6 +60,16 @@ impl Runs {
         *count = count.saturating_add(1);
         *count
     }
+}
+
+/// What return paths of one mailing have in common: `bounce-4711=max=else.example@news.example` is
+/// made for one recipient, of which `bounce@news.example` is left.
+fn stem(mail_from: &Address) -> (&str, &str) {
+    let local = mail_from.local();
+    let letters = local
+        .find(|c: char| !c.is_alphabetic())
+        .filter(|at| *at > 0);
+    (&local[..letters.unwrap_or(local.len())], mail_from.domain())
 }
 
 /// Whether a message says of itself that it is serial mail.
@@ -88,6 +99,26 @@ mod tests {
             .collect();
         assert_eq!(counts, [1, 2, 3, 4, 5, 6, 1, 2]);
         assert_eq!(runs.counts(2, at(4800)), 1, "another client");
+    }
+
+    #[test]
+    fn return_paths_of_one_mailing_are_one() {
+        let stem_of = |text: &str| {
+            let address = Address::parse(text).expect(text);
+            let (local, domain) = stem(&address);
+            format!("{local}@{domain}")
+        };
+        for (text, expected) in [
+            (
+                "bounce-4711=max=else.example@news.example",
+                "bounce@news.example",
+            ),
+            ("news+17@news.example", "news@news.example"),
+            ("office@acme.example", "office@acme.example"),
+            ("4711@acme.example", "4711@acme.example"),
+        ] {
+            assert_eq!(stem_of(text), expected);
+        }
     }
 
     #[test]

@@ -2,19 +2,44 @@
 
 use super::document::{DocumentType, Facts};
 use super::{ApplicationFrom, ReplyTo, SenderPattern, Tenant, User};
-use crate::smtp::address::Address;
+use crate::smtp::address::{Address, AddressError};
 
 impl SenderPattern {
     /// Checks a pattern: an address, or one whose local part or domain holds `*`.
     pub fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
-        let probe = text.replace("*.", "x.").replace('*', "x");
-        match Address::parse(&probe) {
-            Ok(_) => Ok(Self(text.to_lowercase())),
-            Err(error) => Err(format!(
-                "{error}; write an address, or a pattern such as *@shop.acme.example"
-            )),
+        if let Some((_, domain)) = text.rsplit_once('@')
+            && let Some(label) = domain
+                .split('.')
+                .find(|label| !label.is_ascii() && label.contains(['*', '?']))
+        {
+            return Err(format!(
+                "{} mixes letters beyond ASCII with a wildcard, which no domain can be compared with; write that part of the domain in full, or only *",
+                label.escape_debug()
+            ));
         }
+        let advise = |error: &dyn std::fmt::Display| {
+            format!("{error}; write an address, or a pattern such as *@shop.acme.example")
+        };
+        let probe = text.replace("*.", "x.").replace('*', "x");
+        Address::parse(&probe).map_err(|error| advise(&error))?;
+        // As the addresses of mail are compared: only letters of ASCII have no case, for the Kelvin
+        // sign is no k.
+        let text = text.to_ascii_lowercase();
+        let pattern = match text.rsplit_once('@') {
+            Some((local, domain)) if !domain.is_ascii() && domain.contains('*') => {
+                let labels: Option<Vec<String>> = domain.split('.').map(a_label).collect();
+                let labels = labels.ok_or_else(|| advise(&AddressError::Domain))?;
+                format!("{local}@{}", labels.join("."))
+            }
+            _ => text,
+        };
+        Ok(Self(pattern))
+    }
+
+    /// Whether it allows every address of every domain.
+    pub fn is_everybody(&self) -> bool {
+        self.0.chars().all(|c| matches!(c, '*' | '@' | '.'))
     }
 
     /// The address, if it is a single one.
@@ -33,7 +58,16 @@ impl SenderPattern {
         } else {
             crate::smtp::address::ascii_domain(domain).unwrap_or_else(|| domain.to_owned())
         };
-        glob(local, &address.local().to_lowercase()) && glob(&domain, &address.ascii_domain())
+        glob(local, &address.local().to_ascii_lowercase()) && glob(&domain, &address.ascii_domain())
+    }
+}
+
+/// One label of a pattern's domain as it is compared; `None`: it is none.
+fn a_label(label: &str) -> Option<String> {
+    if label.is_ascii() {
+        Some(label.to_owned())
+    } else {
+        crate::smtp::address::ascii_domain(label)
     }
 }
 
@@ -198,7 +232,19 @@ impl Tenant {
         let keeps_from = self.sender.application_from != ApplicationFrom::Replace
             && !unknown
             && application_from.is_some_and(|address| self.may_use(user, address));
-        self.sender_of(user, self.document(facts), keeps_from)
+        let mut choice = self.sender_of(user, self.document(facts), keeps_from)?;
+        if keeps_from {
+            // The application has chosen: it is the user's own mail if that is the user's address.
+            let is_own = |user: &&User| {
+                user.email
+                    .as_ref()
+                    .zip(application_from)
+                    .is_some_and(|(own, from)| own.same_permission(from))
+            };
+            choice.own = user.filter(|user| user.use_own_sender).filter(is_own);
+            choice.why = "the application's own From";
+        }
+        Ok(choice)
     }
 
     /// The same for a message of this type.
@@ -286,14 +332,36 @@ mod tests {
             ("kasse*@acme.example", "kasse12@acme.example", true),
             ("*@müller.example", "a@xn--mller-kva.example", true),
             ("*@paypal.example", "a@pаypal.example", false), // Cyrillic а
+            ("*@*.müller.example", "a@x.müller.example", true),
+            ("*@*.müller.example", "a@x.xn--mller-kva.example", true),
+            ("*@*.MÜLLER.example", "a@x.Müller.example", true),
+            ("*@*.xn--mller-kva.example", "a@x.müller.example", true),
+            ("*@*.müller.example", "a@müller.example", false),
+            ("*@*.müller.example", "a@x.muller.example", false),
+            ("*@kasse-*.müller.example", "a@Kasse-1.müller.example", true),
+            ("kasse@acme.example", "\u{212A}asse@acme.example", false), // the Kelvin sign
+            ("\u{212A}asse@acme.example", "kasse@acme.example", false),
+            (
+                "\u{212A}asse@acme.example",
+                "\u{212A}ASSE@acme.example",
+                true,
+            ),
+            ("büro@acme.example", "BüRO@acme.example", true),
         ] {
             let pattern = SenderPattern::parse(pattern).expect(pattern);
             let address = Address::parse(address).expect(address);
             assert_eq!(pattern.matches(&address), expected, "{pattern:?} {address}");
         }
-        for bad in ["", "acme.example", "*", "a b@c"] {
+        for bad in ["", "acme.example", "*", "a b@c", "a@b.?xample"] {
             assert!(SenderPattern::parse(bad).is_err(), "{bad}");
         }
+        for bad in ["*@mü*.example", "a@*ü.example", "a@x.m?ü.example"] {
+            let error = SenderPattern::parse(bad).expect_err(bad);
+            assert!(error.contains("beyond ASCII"), "{error}");
+        }
+        let single = SenderPattern::parse("Kasse@Müller.example").expect("an address");
+        let address = single.address().map(|address| address.to_string());
+        assert_eq!(address.as_deref(), Some("kasse@müller.example"));
         assert!(!glob(&"*a".repeat(50), &"a".repeat(40)));
     }
 }

@@ -25,7 +25,7 @@ pub async fn examine(case: &Case<'_>, report: &Report, url: &Url, oauth: &Arc<OA
         );
         report.ok(Check::Authentication, &server, text);
     }
-    if let Some(sender) = senders::return_paths(case).first() {
+    if let Some(sender) = senders::froms(case).first() {
         let (language, id) = (report.language, &case.tenant.id);
         let text = words!(
             language,

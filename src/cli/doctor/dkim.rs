@@ -9,6 +9,7 @@ use super::spf::{Carrier, carrier};
 use crate::app::{self, Failure};
 use crate::config::Config;
 use crate::dns::dkim::{self, Fault, Verdict};
+use crate::dns::spf::Provider;
 use crate::dns::{Dns, Lookup as _};
 use crate::explain::{Cause, Language};
 use crate::prepare::dkim::{SigningKey, When};
@@ -32,8 +33,8 @@ pub enum State {
 pub struct Signing {
     /// Our own: d=, s= and how it stands.
     pub keys: Vec<(String, String, State)>,
-    /// The domains as which the provider signs.
-    pub provider: Vec<String>,
+    /// The domains as which the provider signs, or may.
+    pub provider: Vec<(String, State)>,
 }
 
 /// Looks at all keys of a route.
@@ -61,13 +62,26 @@ pub async fn examine(case: &Case<'_>, report: &Report, domains: &[String]) -> Si
         let (domain, selector) = (entry.domain.clone(), entry.selector.clone());
         signing.keys.push((domain, selector, state));
     }
-    if provider_signs {
+    let provider = match carrier(case.route.upstream()) {
+        Carrier::Known(known) if provider_signs || known.own_return_path => Some(known),
+        Carrier::Known(_) | Carrier::Host(_) => None,
+    };
+    if let Some(provider) = provider {
         for domain in domains {
-            if by_provider(case, report, domain).await {
-                signing.provider.push(domain.clone());
+            let mut keys = signing.keys.iter();
+            let is_signed = !provider_signs
+                && keys.any(|(own, _, state)| {
+                    own.eq_ignore_ascii_case(domain) && *state == State::Good
+                });
+            if is_signed {
+                continue;
+            }
+            if let Some(state) = by_provider(case, report, provider, domain).await {
+                signing.provider.push((domain.clone(), state));
             }
         }
-    } else if keys.is_empty()
+    } else if !provider_signs
+        && keys.is_empty()
         && let Some(domain) = domains.first()
     {
         unsigned(case, report, domain, owner.is_some());
@@ -98,18 +112,38 @@ fn unsigned(case: &Case<'_>, report: &Report, domain: &str, is_tenants: bool) {
     report.warn(Check::Dkim, domain, text, remedy);
 }
 
-/// Whether the provider signs as that domain, as far as its usual selectors tell.
-async fn by_provider(case: &Case<'_>, report: &Report, domain: &str) -> bool {
+/// Whether the provider signs as that domain, as far as its usual selectors tell; `None`: as it
+/// seems it does not.
+async fn by_provider(
+    case: &Case<'_>,
+    report: &Report,
+    provider: &Provider,
+    domain: &str,
+) -> Option<State> {
     report.begin(Check::Dkim, domain);
-    let language = report.language;
-    let Carrier::Known(provider) = carrier(case.route.upstream()) else {
-        return false;
-    };
-    let name = provider.name;
+    let (language, name, id) = (report.language, provider.name, &case.tenant.id);
+    if provider.selectors.is_empty() {
+        let text = words!(
+            language,
+            "{name} signiert selbst, sobald {domain} dort eingerichtet ist; unter welchem Selektor, lässt sich von hier aus nicht wissen.",
+            "{name} signs itself once {domain} is set up there; under which selector cannot be known from here."
+        );
+        let remedy = words!(
+            language,
+            "Sehen Sie in der Verwaltung von {name} nach, ob DKIM für {domain} dort bestätigt ist. Sicher ist auch eine eigene Signatur: postbote dkim new {id} --domain {domain} --selector pb1",
+            "Look in the administration of {name} whether DKIM for {domain} is verified there. A signature of your own makes sure, too: postbote dkim new {id} --domain {domain} --selector pb1"
+        );
+        report.warn(Check::Dkim, domain, text, remedy);
+        return Some(State::Unknown);
+    }
     for selector in provider.selectors {
-        // Nobody needs this to send: what DNS does not say is left open.
-        let Ok(txt) = case.dns.txt(&dkim::record_name(selector, domain)).await else {
-            break;
+        let txt = match case.dns.txt(&dkim::record_name(selector, domain)).await {
+            Ok(txt) => txt,
+            Err(error) => {
+                let text = of_dns(language, &error);
+                report.warn(Check::Dkim, domain, text, dns_remedy(language));
+                return Some(State::Unknown);
+            }
         };
         if txt.iter().any(|text| dkim::is_key(text)) {
             let text = words!(
@@ -118,8 +152,23 @@ async fn by_provider(case: &Case<'_>, report: &Report, domain: &str) -> bool {
                 "{name} signs itself, as {domain} ({selector})."
             );
             report.ok(Check::Dkim, domain, text);
-            return true;
+            return Some(State::Good);
         }
+    }
+    if provider.own_return_path {
+        let selectors = provider.selectors.join(", ");
+        let text = words!(
+            language,
+            "{name} signiert selbst, wie es aussieht aber (noch) nicht als {domain}: Unter den üblichen Selektoren ({selectors}) steht kein Schlüssel.",
+            "{name} signs itself, though as it seems not (yet) as {domain}: there is no key under the usual selectors ({selectors})."
+        );
+        let remedy = words!(
+            language,
+            "Richten Sie {domain} in der Verwaltung von {name} mit DKIM ein und veröffentlichen Sie die Einträge, die dort stehen; oder signieren Sie selbst: postbote dkim new {id} --domain {domain} --selector pb1",
+            "Set up {domain} with DKIM in the administration of {name} and publish the records that it shows; or sign yourself: postbote dkim new {id} --domain {domain} --selector pb1"
+        );
+        report.warn(Check::Dkim, domain, text, remedy);
+        return None;
     }
     let text = words!(
         language,
@@ -127,7 +176,7 @@ async fn by_provider(case: &Case<'_>, report: &Report, domain: &str) -> bool {
         "{name} signs itself, though as it seems not (yet) as {domain}; switch that on under DKIM in the administration of {name}."
     );
     report.ok(Check::Dkim, domain, text);
-    false
+    None
 }
 
 /// `postbote dkim check`
@@ -227,7 +276,7 @@ fn judged(language: Language, verdict: &Verdict) -> (Outcome, String) {
             Outcome::Warning,
             words!(
                 language,
-                "Der Eintrag passt zum Schlüssel, steht aber auf Test (t=y): Empfänger behandeln die Mail, als wäre sie nicht signiert.",
+                "Der Eintrag passt zum Schlüssel, ist aber als Test gekennzeichnet (t=y): Empfänger behandeln die Mail, als wäre sie nicht signiert.",
                 "The record is that of the key, but says test (t=y): recipients treat the mail as if it were not signed."
             ),
         ),

@@ -57,7 +57,7 @@ pub async fn examine(case: &Case<'_>, report: &Report, domain: &str, way: &Way<'
     let best = by_dkim
         .as_ref()
         .map_or(by_spf, |(_, chance)| by_spf.max(*chance));
-    let align = || alignment(case, language, domain, &applied);
+    let align = || alignment(case, language, domain, &applied, way.standing);
     let (outcome, remedy) = match (applied.policy, best) {
         (Policy::Quarantine | Policy::Reject, Chance::Yes) => (Outcome::Ok, String::new()),
         (Policy::Quarantine | Policy::Reject, Chance::No) => (Outcome::Failed, align()),
@@ -150,16 +150,12 @@ async fn chances(
     };
     let start = steps.first().map_or("", |step| step.domain.as_str());
     let mut by_dkim: ByDkim = None;
-    let provider = way.signing.provider.iter().find(|d| *d == start);
-    if let Some(domain) = provider {
-        by_dkim = Some((domain.clone(), Chance::Yes));
+    let mut provider = way.signing.provider.iter();
+    if let Some((domain, state)) = provider.find(|(d, _)| d == start) {
+        by_dkim = Some((domain.clone(), of_state(*state)));
     }
     for (domain, _, state) in &way.signing.keys {
-        let state = match state {
-            State::Good => Chance::Yes,
-            State::Unknown => Chance::Unknown,
-            State::Bad => Chance::Broken,
-        };
+        let state = of_state(*state);
         let chance = match aligned(domain, applied.record.dkim).await {
             Some(true) => state,
             Some(false) => Chance::No,
@@ -170,6 +166,15 @@ async fn chances(
         }
     }
     (by_spf, by_dkim)
+}
+
+/// What a signature that is aligned comes to.
+fn of_state(state: State) -> Chance {
+    match state {
+        State::Good => Chance::Yes,
+        State::Unknown => Chance::Unknown,
+        State::Bad => Chance::Broken,
+    }
 }
 
 /// The policy, and whose it is.
@@ -188,7 +193,7 @@ fn said(language: Language, domain: &str, applied: &Applied<'_>) -> String {
     if applied.record.testing {
         text.push_str(&words!(
             language,
-            " Der Eintrag steht auf Test (t=y): eine Stufe milder als geschrieben.",
+            " Der Eintrag ist als Test gekennzeichnet (t=y): eine Stufe milder als geschrieben.",
             " The record says test (t=y): one step milder than written."
         ));
     }
@@ -256,8 +261,21 @@ fn ways(language: Language, way: &Way<'_>, by_spf: Chance, by_dkim: &ByDkim) -> 
 }
 
 /// What would make the mail pass.
-fn alignment(case: &Case<'_>, language: Language, domain: &str, applied: &Applied<'_>) -> String {
+fn alignment(
+    case: &Case<'_>,
+    language: Language,
+    domain: &str,
+    applied: &Applied<'_>,
+    standing: Standing,
+) -> String {
     let id = &case.tenant.id;
+    if standing == Standing::Elsewhere {
+        return words!(
+            language,
+            "Empfänger weisen die Mail ab oder halten sie für Spam, sobald p es verlangt. Richten Sie {domain} beim Anbieter mit DKIM ein, oder signieren Sie selbst als {domain} (postbote dkim new {id} --domain {domain} --selector pb1) und veröffentlichen Sie die Einträge.",
+            "Recipients refuse the mail or take it for spam as soon as p says so. Set up {domain} with DKIM at the provider, or sign as {domain} yourself (postbote dkim new {id} --domain {domain} --selector pb1) and publish the records."
+        );
+    }
     let mut remedy = words!(
         language,
         "Empfänger weisen die Mail ab oder halten sie für Spam, sobald p es verlangt. Signieren Sie als {domain} (postbote dkim new {id} --domain {domain} --selector pb1) und veröffentlichen Sie die Einträge, oder nehmen Sie einen Return-Path ([sender] return_path) und einen Absender in derselben Domain.",

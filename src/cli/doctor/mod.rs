@@ -23,6 +23,7 @@ mod spf;
 
 use std::net::IpAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -33,7 +34,7 @@ use report::{Check, Report};
 
 use super::{block_on, say, tenant_of};
 use crate::app::{self, Failure};
-use crate::config::Config;
+use crate::config::{Config, Sending};
 use crate::dns::Dns;
 use crate::net::transcript::Transcript;
 use crate::tenant::Tenant;
@@ -96,6 +97,7 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode, Fa
     let tenant = tenant_of(config, &arguments.tenant)?;
     let language = config.server.language;
     let report = Report::new(language);
+    switch(&report, config.server.sending);
     let route = match first_choice(tenant, config.directory.system()) {
         Ok(route) => route,
         Err(reason) => {
@@ -121,6 +123,14 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode, Fa
                 "kind = \"capture\": nothing leaves, all mail is put into {directory}."
             );
             report.ok(Check::Connect, tenant.id.as_str(), text);
+            if let Some(relay) = required_relay(config, &route) {
+                block_on(async {
+                    let deadline = Instant::now() + LIMIT;
+                    let dns = Dns::from_environment();
+                    let work = route::required_relay(&relay, &dns, &report);
+                    limited(&report, deadline, work).await;
+                })?;
+            }
         }
         Upstream::Smtp(_) | Upstream::Graph(_) | Upstream::Gmail(_) => {
             let secrets = app::open_secrets(config)?;
@@ -131,6 +141,39 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode, Fa
         }
     }
     Ok(report.print(arguments.json))
+}
+
+/// The master switch, where it keeps mail from leaving.
+fn switch(report: &Report, sending: Sending) {
+    let language = report.language;
+    let text = match sending {
+        Sending::On => return,
+        Sending::Hold => words!(
+            language,
+            "sending = \"hold\": Mail wird angenommen und behalten, keine geht hinaus.",
+            "sending = \"hold\": mail is accepted and kept, none leaves."
+        ),
+        Sending::Off => words!(
+            language,
+            "sending = \"off\": Mail wird abgewiesen (550 5.3.2), keine geht hinaus.",
+            "sending = \"off\": mail is refused (550 5.3.2), none leaves."
+        ),
+    };
+    let remedy = words!(
+        language,
+        "Soll gesendet werden, setzt der Betreiber in postbote.toml [server] sending = \"on\".",
+        "To send, the operator sets [server] sending = \"on\" in postbote.toml."
+    );
+    report.warn(Check::Connect, "[server] sending", text, remedy);
+}
+
+/// The system relay, if a tenant's own route carries mail only while that answers.
+fn required_relay(config: &Config, route: &Route) -> Option<Arc<Upstream>> {
+    let system = config.directory.system().filter(|s| s.required)?;
+    match route {
+        Route::Own(_) => system.upstream.clone(),
+        Route::System { .. } => None,
+    }
 }
 
 fn no_route(report: &Report, config: &Config, tenant: &Tenant, reason: NoRoute) {
@@ -175,8 +218,8 @@ async fn examine(
 ) {
     let deadline = Instant::now() + LIMIT;
     let dns = Dns::from_environment();
-    let (about_server, about_domains) =
-        (Report::new(report.language), Report::new(report.language));
+    let new = || Report::new(report.language);
+    let (about_server, about_relay, about_domains) = (new(), new(), new());
     let mut addresses = Vec::new();
     let naming = async { addresses = route::name(route, &dns, &about_server).await };
     limited(&about_server, deadline, naming).await;
@@ -188,7 +231,14 @@ async fn examine(
         dns: &dns,
         addresses: &addresses,
     };
+    let relay = required_relay(config, route);
+    let look_at_relay = async {
+        if let Some(relay) = &relay {
+            route::required_relay(relay, &dns, &about_relay).await;
+        }
+    };
     tokio::join!(
+        limited(&about_relay, deadline, look_at_relay),
         limited(
             &about_server,
             deadline,
@@ -201,6 +251,7 @@ async fn examine(
         ),
     );
     report.append(&about_server);
+    report.append(&about_relay);
     report.append(&about_domains);
 }
 

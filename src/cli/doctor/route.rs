@@ -148,7 +148,7 @@ pub async fn name(route: &Route, dns: &Dns, report: &Report) -> Vec<IpAddr> {
         ),
         Locality::Link => words!(
             language,
-            "{whose}{list}. {address} gilt nur am selben Kabel (link-local).",
+            "{whose}{list}. {address} gilt nur im selben Netzsegment (link-local).",
             "{whose}{list}. {address} is good only on the same cable (link-local)."
         ),
         Locality::Private => words!(
@@ -164,6 +164,53 @@ pub async fn name(route: &Route, dns: &Dns, report: &Report) -> Vec<IpAddr> {
     );
     report.warn(Check::Dns, &host, text, remedy);
     addresses
+}
+
+/// With `[system] required` a tenant's own route carries mail only while the system relay answers.
+pub async fn required_relay(upstream: &Upstream, dns: &Dns, report: &Report) {
+    if matches!(upstream, Upstream::Capture(_)) {
+        return;
+    }
+    let (language, (host, port)) = (report.language, endpoint(upstream));
+    let subject = subject(&host, port);
+    report.begin(Check::Connect, &subject);
+    let why = match resolve(dns, &host).await {
+        Err(error) => of_dns(language, &error),
+        Ok(found) if found.is_empty() => {
+            let meaning = Cause::NameNotFound.meaning();
+            meaning.cause.get(language).to_owned()
+        }
+        Ok(found) => {
+            let addresses = found.iter().take(ADDRESSES);
+            let sockets: Vec<SocketAddr> = addresses.map(|a| SocketAddr::new(*a, port)).collect();
+            let answers = reach_all(&sockets, PATIENCE.connect).await;
+            let mut pairs = sockets.iter().zip(&answers);
+            if let Some((socket, _)) = pairs.find(|(_, answer)| answer.is_ok()) {
+                let address = socket.ip();
+                let text = words!(
+                    language,
+                    "System-Relay, das der Betreiber verlangt ([system] required): {address} antwortet.",
+                    "System relay, which the operator demands ([system] required): {address} answers."
+                );
+                report.ok(Check::Connect, &subject, text);
+                return;
+            }
+            let cause = answers.iter().find_map(|answer| answer.err());
+            let meaning = cause.unwrap_or(Cause::ConnectTimeout).meaning();
+            meaning.cause.get(language).to_owned()
+        }
+    };
+    let text = words!(
+        language,
+        "Das System-Relay, das der Betreiber verlangt ([system] required), ist nicht erreichbar; so lange wartet auch die Mail, die über den eigenen Weg ginge. {why}",
+        "The system relay, which the operator demands ([system] required), cannot be reached; until it can, mail waits that would go by the tenant's own route, too. {why}"
+    );
+    let remedy = words!(
+        language,
+        "Der Betreiber prüft in postbote.toml [system.upstream] host und port, den Server dort und die Firewall, oder setzt bei [system] required = false.",
+        "The operator checks host and port of [system.upstream] in postbote.toml, the server there and the firewall, or sets required = false in [system]."
+    );
+    report.fail(Check::Connect, &subject, text, remedy);
 }
 
 /// Looks at the server, as far as it has an address.
@@ -427,8 +474,8 @@ fn capabilities(report: &Report, subject: &str, found: &Capabilities, limit: u64
     };
     text.push_str(&words!(
         language,
-        " Der Server nimmt Mail bis {size} Bytes, Postbote bis {limit}: Größere wird angenommen und scheitert erst beim Versand.",
-        " The server takes mail up to {size} octets, Postbote up to {limit}: larger mail is accepted and fails only when it is sent."
+        " Der Server nimmt Mail bis {size} Bytes, Postbote bis {limit}: Größere wird gleich bei der Annahme mit 552 5.3.4 abgewiesen, sobald Postbote diese Grenze von einer ersten Verbindung kennt.",
+        " The server takes mail up to {size} octets, Postbote up to {limit}: larger mail is refused at once with 552 5.3.4, as soon as Postbote knows this limit from a first connection."
     ));
     let remedy = words!(
         language,

@@ -10,16 +10,19 @@ use crate::tenant::SystemSender;
 use crate::tenant::route::Route;
 use crate::transport::Upstream;
 
-/// The addresses of MAIL FROM.
+/// The addresses of MAIL FROM: where a return path is set, no mail leaves with another.
 pub fn return_paths(case: &Case<'_>) -> Vec<Address> {
     match case.route {
-        Route::Own(_) => case.tenant.all_senders(),
+        Route::Own(_) => match &case.tenant.sender.return_path {
+            Some(fixed) => vec![fixed.clone()],
+            None => case.tenant.all_senders(),
+        },
         Route::System { system, .. } => vec![system.email.clone()],
     }
 }
 
 /// The addresses of From.
-fn froms(case: &Case<'_>) -> Vec<Address> {
+pub fn froms(case: &Case<'_>) -> Vec<Address> {
     if let Route::System { system, .. } = case.route
         && system.sender == SystemSender::System
     {
@@ -122,7 +125,7 @@ pub async fn examine(case: &Case<'_>, report: &Report) {
     }
     if matches!(case.route, Route::Own(_)) {
         // Bounces and mail without a rule of its own leave with these.
-        for address in case.tenant.all_senders() {
+        for address in return_paths(case) {
             add(&mut returns, address.ascii_domain());
         }
     }

@@ -1,5 +1,6 @@
 //! Whether a domain's SPF record allows the server that its mail leaves by.
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 
 use super::Case;
@@ -68,15 +69,32 @@ impl Carrier {
             Carrier::Host(host) => {
                 let public = addresses
                     .iter()
-                    .any(|ip| super::route::locality(*ip).is_none());
-                match host.trim_matches(['[', ']']).parse::<IpAddr>() {
-                    _ if !public => None,
-                    Ok(IpAddr::V4(ip)) => Some(format!("ip4:{ip}")),
-                    Ok(IpAddr::V6(ip)) => Some(format!("ip6:{ip}")),
-                    Err(_) => Some(format!("a:{host}")),
-                }
+                    .find(|ip| super::route::locality(**ip).is_none())?;
+                let by_name = format!("a:{host}");
+                let is_valid = spf::parse(&format!("v=spf1 {by_name}")).is_ok();
+                let host = host.trim_matches(['[', ']']).parse::<IpAddr>();
+                Some(match host {
+                    Ok(ip) => of_address(ip),
+                    Err(_) if is_valid => by_name,
+                    Err(_) => of_address(*public),
+                })
             }
         }
+    }
+
+    /// Whether a name is what its own term includes.
+    fn owns(&self, name: &str) -> bool {
+        match self {
+            Carrier::Known(provider) => provider.names().any(|own| own.eq_ignore_ascii_case(name)),
+            Carrier::Host(_) => false,
+        }
+    }
+}
+
+fn of_address(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(ip) => format!("ip4:{ip}"),
+        IpAddr::V6(ip) => format!("ip6:{ip}"),
     }
 }
 
@@ -91,6 +109,9 @@ pub async fn examine(case: &Case<'_>, report: &Report, domain: &str) -> Standing
     };
     looked.examine().await
 }
+
+/// Most terms that are named in a remedy.
+const TERMS: usize = 10;
 
 struct Looked<'a> {
     case: &'a Case<'a>,
@@ -116,18 +137,18 @@ impl Looked<'_> {
             Err(error) => {
                 let text = of_dns(language, &error);
                 self.say(Outcome::Warning, &text, &dns_remedy(language));
-                return Standing::Unknown;
+                return self.open_standing();
             }
         };
         match spf::select(&txt) {
-            Published::Nothing => self.nothing(None),
-            Published::Misspelt(text) => self.nothing(Some(&text)),
-            Published::Several(records) => self.several(&records),
+            Published::Nothing => self.nothing(None).await,
+            Published::Misspelt(text) => self.nothing(Some(&text)).await,
+            Published::Several(records) => self.several(&records).await,
             Published::One(text) => match spf::parse(&text) {
-                Err(bad) => self.unreadable(&text, &bad),
+                Err(bad) => self.unreadable(&text, &bad).await,
                 Ok(record) => {
                     let tree = Tree::read(self.case.dns, self.domain, &record).await;
-                    self.judge(&text, &record.notes, &tree)
+                    self.judge(&text, &record.notes, &tree).await
                 }
             },
         }
@@ -136,6 +157,15 @@ impl Looked<'_> {
     /// Whether the provider asks for nothing of ours: its own return path is on every message.
     fn is_elsewhere(&self) -> bool {
         matches!(self.carrier, Carrier::Known(provider) if provider.own_return_path)
+    }
+
+    /// Where it cannot be known, or does not count.
+    fn open_standing(&self) -> Standing {
+        if self.is_elsewhere() {
+            Standing::Elsewhere
+        } else {
+            Standing::Unknown
+        }
     }
 
     /// A record that forbids, or says nothing.
@@ -149,15 +179,17 @@ impl Looked<'_> {
     }
 
     /// The record to publish, with what the carrier needs.
-    fn publish(&self, present: Option<&str>) -> String {
+    async fn publish(&self, present: Option<&str>) -> String {
         let (language, domain, carrier) = (self.language(), self.domain, self.carrier.name());
         let term = self.carrier.term(self.case.addresses);
-        let record = match &term {
-            Some(term) => spf::merged(present, term),
-            None => present.unwrap_or("v=spf1 mx ~all").to_owned(),
-        };
-        let record = quote_record(&record);
-        match (&self.carrier, term) {
+        // In place of an address that only the reader knows.
+        let blank = words!(language, "ip4:ADRESSE", "ip4:ADDRESS");
+        let wanted = term.as_deref().unwrap_or(&blank);
+        let record = quote_record(&spf::merged(present, wanted));
+        let example = of_address(IpAddr::from([192, 0, 2, 1]));
+        let tried = spf::merged(present, term.as_deref().unwrap_or(&example));
+        let doubts = self.doubts(&tried, wanted).await;
+        let text = match (&self.carrier, &term) {
             (Carrier::Known(_), _) => words!(
                 language,
                 "Wer das DNS von {domain} verwaltet, veröffentlicht als einzigen SPF-Eintrag (TXT, Name {domain}): \"{record}\"",
@@ -170,13 +202,59 @@ impl Looked<'_> {
             ),
             (Carrier::Host(_), None) => words!(
                 language,
-                "{carrier} steht in Ihrem Netz: In den Eintrag gehört die Adresse, mit der Ihre Mail im Internet ankommt (ip4:…), oder das include: des Anbieters, an den {carrier} weiterreicht. Beispiel (TXT, Name {domain}): \"{record}\"",
-                "{carrier} is in your own network: the record needs the address with which your mail arrives on the internet (ip4:…), or the include: of the provider that {carrier} hands it to. Example (TXT, name {domain}): \"{record}\""
+                "{carrier} steht in Ihrem Netz: In den Eintrag gehört die öffentliche Adresse, mit der Ihre Mail im Internet ankommt (ip4: oder ip6:), oder das include: des Anbieters, an den {carrier} weiterreicht. Setzen Sie sie für ADRESSE ein (TXT, Name {domain}): \"{record}\"",
+                "{carrier} is in your own network: the record needs the public address with which your mail arrives on the internet (ip4: or ip6:), or the include: of the provider that {carrier} hands it to. Put it in place of ADDRESS (TXT, name {domain}): \"{record}\""
             ),
-        }
+        };
+        format!("{text}{doubts}")
     }
 
-    fn nothing(&self, misspelt: Option<&str>) -> Standing {
+    /// Why a record that is to be published would not count even so.
+    async fn doubts(&self, record: &str, wanted: &str) -> String {
+        let language = self.language();
+        let Ok(parsed) = spf::parse(record) else {
+            return String::new();
+        };
+        let tree = Tree::read(self.case.dns, self.domain, &parsed).await;
+        let mut text = String::new();
+        for fault in &tree.faults {
+            let more = match fault {
+                Fault::Dns(..) => continue,
+                Fault::Missing(name) | Fault::Several(name) | Fault::Syntax(name, _)
+                    if self.carrier.owns(name) =>
+                {
+                    continue;
+                }
+                Fault::Lookups(_) => {
+                    let savings = savings(language, &tree, wanted);
+                    words!(
+                        language,
+                        "So gilt er aber noch nicht: {savings}",
+                        "Even so it does not count yet: {savings}"
+                    )
+                }
+                Fault::Missing(_)
+                | Fault::Several(_)
+                | Fault::Syntax(..)
+                | Fault::Loop(_)
+                | Fault::Exchangers(_)
+                | Fault::Voids(_) => {
+                    let why = of_fault(language, fault);
+                    let remedy = fault_remedy(language, fault);
+                    words!(
+                        language,
+                        "So gilt er aber noch nicht: {why} {remedy}",
+                        "Even so it does not count yet: {why} {remedy}"
+                    )
+                }
+            };
+            text.push(' ');
+            text.push_str(&more);
+        }
+        text
+    }
+
+    async fn nothing(&self, misspelt: Option<&str>) -> Standing {
         let (language, carrier) = (self.language(), self.carrier.name());
         let text = match misspelt {
             None => words!(
@@ -193,10 +271,11 @@ impl Looked<'_> {
                 )
             }
         };
-        self.lacking(&text, &self.publish(None))
+        let meant = misspelt.and_then(spf::mended);
+        self.lacking(&text, &self.publish(meant.as_deref()).await)
     }
 
-    fn several(&self, records: &[String]) -> Standing {
+    async fn several(&self, records: &[String]) -> Standing {
         let (language, count) = (self.language(), records.len());
         let text = words!(
             language,
@@ -204,16 +283,16 @@ impl Looked<'_> {
             "The domain has {count} SPF records; then none counts (permerror)."
         );
         let one = spf::joined(records);
-        let record = self.publish(Some(&one));
+        let record = self.publish(Some(&one)).await;
         let remedy = words!(
             language,
-            "Aus allen einen machen und die übrigen löschen. {record}",
+            "Machen Sie aus allen einen einzigen und löschen Sie die übrigen. {record}",
             "Make one of them and delete the others. {record}"
         );
         self.lacking(&text, &remedy)
     }
 
-    fn unreadable(&self, record: &str, bad: &BadTerm) -> Standing {
+    async fn unreadable(&self, record: &str, bad: &BadTerm) -> Standing {
         let language = self.language();
         let (why, shown) = (of_term(language, bad), quote(record));
         let text = words!(
@@ -221,17 +300,32 @@ impl Looked<'_> {
             "Empfänger können den Eintrag nicht lesen (permerror): {why} Der Eintrag: \"{shown}\"",
             "Recipients cannot read the record (permerror): {why} The record: \"{shown}\""
         );
-        let (term, rest) = (quote(&bad.term), spf::without(record, &bad.term));
-        let record = self.publish(Some(&rest));
+        let (rest, mut removed) = spf::repaired(record);
+        if removed.is_empty() {
+            removed.push(bad.term.clone());
+        }
+        let mut terms: Vec<String> = removed
+            .iter()
+            .take(TERMS)
+            .map(|term| {
+                let term = quote(term);
+                words!(language, "„{term}“", "\"{term}\"")
+            })
+            .collect();
+        if removed.len() > TERMS {
+            terms.push("…".to_owned());
+        }
+        let terms = terms.join(", ");
+        let record = self.publish(Some(&rest)).await;
         let remedy = words!(
             language,
-            "Berichtigen Sie „{term}“, oder lassen Sie es weg. {record}",
-            "Correct \"{term}\", or leave it out. {record}"
+            "Berichtigen Sie {terms}, oder lassen Sie es weg. {record}",
+            "Correct {terms}, or leave it out. {record}"
         );
         self.lacking(&text, &remedy)
     }
 
-    fn judge(&self, record: &str, notes: &[Note], tree: &Tree) -> Standing {
+    async fn judge(&self, record: &str, notes: &[Note], tree: &Tree) -> Standing {
         let language = self.language();
         let shown = quote(record);
         let (broken, silent): (Vec<&Fault>, Vec<&Fault>) = tree
@@ -246,23 +340,33 @@ impl Looked<'_> {
                 "Empfänger geben bei diesem Eintrag auf (permerror): {why} Der Eintrag: \"{shown}\"",
                 "Recipients give up on this record (permerror): {why} The record: \"{shown}\""
             );
-            let remedies: Vec<String> = broken.iter().map(|f| fault_remedy(language, f)).collect();
+            let remedy = |fault: &&Fault| match fault {
+                Fault::Lookups(_) => {
+                    let own = self.carrier.term(self.case.addresses);
+                    savings(language, tree, own.as_deref().unwrap_or_default())
+                }
+                _ => fault_remedy(language, fault),
+            };
+            let remedies: Vec<String> = broken.iter().map(remedy).collect();
             return self.lacking(&text, &remedies.join(" "));
         }
         if let Some(fault) = silent.first() {
             let text = of_fault(language, fault);
             self.say(Outcome::Warning, &text, &dns_remedy(language));
-            return Standing::Unknown;
+            return self.open_standing();
         }
         let standing = self.standing(tree);
-        let open = tree.all() == Some(Qualifier::Pass);
+        if let Some(name) = tree.open() {
+            // Many receivers count such a record for nothing.
+            self.open(record, name, standing).await;
+            return self.open_standing();
+        }
         match standing {
-            _ if open => self.open(record),
-            Standing::Fail => return self.forbids(record),
-            Standing::Unknown => self.unknown(record),
+            Standing::Fail => return self.forbids(record).await,
+            Standing::Unknown => self.unknown(record).await,
             Standing::Pass | Standing::Elsewhere => self.allowed(record, notes, tree),
         }
-        if open { Standing::Pass } else { standing }
+        standing
     }
 
     fn standing(&self, tree: &Tree) -> Standing {
@@ -272,6 +376,7 @@ impl Looked<'_> {
                 match (tree.includes(&names), provider.own_return_path) {
                     (true, false) => Standing::Pass,
                     (true, true) => Standing::Elsewhere,
+                    (false, false) if tree.hides() => Standing::Unknown,
                     (false, _) => Standing::Fail,
                 }
             }
@@ -293,8 +398,38 @@ impl Looked<'_> {
         }
     }
 
+    /// `+all` in what another domain's record says.
+    async fn open_elsewhere(&self, record: &str, name: &str, standing: Standing) {
+        let (language, shown, owner) = (self.language(), quote(record), quote(name));
+        let text = words!(
+            language,
+            "Der Eintrag von {owner}, der dazugehört, endet mit +all: Jeder Rechner der Welt darf für diese Domain senden. Der Eintrag: \"{shown}\"",
+            "The record of {owner}, which belongs to it, ends in +all: every machine in the world may send for this domain. The record: \"{shown}\""
+        );
+        let mut remedy = words!(
+            language,
+            "Nehmen Sie {owner} aus dem Eintrag, oder wer {owner} betreibt, ersetzt dort +all durch ~all.",
+            "Remove {owner} from the record, or whoever keeps {owner} replaces +all by ~all there."
+        );
+        let rest = spf::without_target(record, name);
+        let is_shorter = rest.len()
+            < record
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ")
+                .len();
+        if is_shorter || matches!(standing, Standing::Fail | Standing::Unknown) {
+            remedy.push(' ');
+            remedy.push_str(&self.publish(Some(&rest)).await);
+        }
+        self.say(Outcome::Warning, &text, &remedy);
+    }
+
     /// `+all`: everybody may send.
-    fn open(&self, record: &str) {
+    async fn open(&self, record: &str, name: &str, standing: Standing) {
+        if !name.eq_ignore_ascii_case(self.domain) {
+            return self.open_elsewhere(record, name, standing).await;
+        }
         let (language, shown) = (self.language(), quote(record));
         let text = words!(
             language,
@@ -308,17 +443,17 @@ impl Looked<'_> {
                 _ => word,
             })
             .collect();
-        let record = self.publish(Some(&closed.join(" ")));
+        let record = self.publish(Some(&closed.join(" "))).await;
         let remedy = words!(
             language,
-            "Ersetzen Sie +all durch ~all (steht es in einem eingebundenen Eintrag, dort). {record}",
-            "Replace +all by ~all (where an included record has it, there). {record}"
+            "Ersetzen Sie +all durch ~all. {record}",
+            "Replace +all by ~all. {record}"
         );
         self.say(Outcome::Warning, &text, &remedy);
     }
 
     /// The carrier's servers are not in the record.
-    fn forbids(&self, record: &str) -> Standing {
+    async fn forbids(&self, record: &str) -> Standing {
         let (language, carrier, shown) = (self.language(), self.carrier.name(), quote(record));
         let term = self.carrier.term(self.case.addresses).unwrap_or_default();
         let text = words!(
@@ -326,17 +461,33 @@ impl Looked<'_> {
             "Der Eintrag erlaubt {carrier} nicht: {term} fehlt, oder es steht hinter all. Der Eintrag: \"{shown}\"",
             "The record does not allow {carrier}: {term} is missing, or stands behind all. The record: \"{shown}\""
         );
-        self.lacking(&text, &self.publish(Some(record)))
+        self.lacking(&text, &self.publish(Some(record)).await)
     }
 
-    fn unknown(&self, record: &str) {
+    async fn unknown(&self, record: &str) {
         let (language, carrier, shown) = (self.language(), self.carrier.name(), quote(record));
+        if matches!(self.carrier, Carrier::Known(_)) {
+            let text = words!(
+                language,
+                "Ob der Eintrag {carrier} erlaubt, lässt sich von hier aus nicht wissen: Er bindet mit einem Makro (%) einen Eintrag ein, der von der einzelnen Mail abhängt. Der Eintrag: \"{shown}\"",
+                "Whether the record allows {carrier} cannot be known from here: by a macro (%) it includes a record that depends on the single message. The record: \"{shown}\""
+            );
+            let record = self.publish(Some(record)).await;
+            let remedy = words!(
+                language,
+                "Sehen Sie bei dem Dienst nach, der den Eintrag verwaltet, ob {carrier} dort erlaubt ist. Wenn nicht, erlauben Sie es dort oder im Eintrag selbst. {record}",
+                "Look whether the service that keeps the record allows {carrier} there. If not, allow it there or in the record itself. {record}"
+            );
+            self.say(Outcome::Warning, &text, &remedy);
+            return;
+        }
         let text = words!(
             language,
             "Ob der Eintrag die Server erlaubt, über die {carrier} zustellt, lässt sich von hier aus nicht wissen; {carrier} selbst steht nicht darin. Der Eintrag: \"{shown}\"",
             "Whether the record allows the servers by which {carrier} delivers cannot be known from here; {carrier} itself is not in it. The record: \"{shown}\""
         );
-        self.say(Outcome::Warning, &text, &self.publish(Some(record)));
+        let remedy = self.publish(Some(record)).await;
+        self.say(Outcome::Warning, &text, &remedy);
     }
 
     fn allowed(&self, record: &str, notes: &[Note], tree: &Tree) {
@@ -512,6 +663,27 @@ fn of_fault(language: Language, fault: &Fault) -> String {
             )
         }
     }
+}
+
+/// How a record gets by with fewer look-ups: what each term costs but the one that has to stay.
+fn savings(language: Language, tree: &Tree, keep: &str) -> String {
+    let others = tree.costs.iter();
+    let mut others: Vec<&(String, usize)> = others
+        .filter(|(term, _)| !term.eq_ignore_ascii_case(keep))
+        .collect();
+    others.sort_by_key(|(_, count)| Reverse(*count));
+    let list: Vec<String> = others
+        .iter()
+        .take(TERMS)
+        .map(|(term, count)| format!("{} ({count})", quote(term)))
+        .collect();
+    let (list, count, most) = (list.join(", "), tree.lookups, tree::LOOKUPS);
+    let over = count.saturating_sub(most);
+    words!(
+        language,
+        "Er braucht {count} DNS-Abfragen, erlaubt sind {most}; mindestens {over} müssen weg. Die meisten brauchen: {list}. Nehmen Sie davon heraus, was niemand mehr benutzt, oder schreiben Sie statt a und mx die Adressen selbst (ip4:, ip6:).",
+        "It needs {count} DNS look-ups, {most} are allowed; at least {over} have to go. Most are needed by: {list}. Remove of these what nobody uses any more, or write the addresses themselves instead of a and mx (ip4:, ip6:)."
+    )
 }
 
 fn fault_remedy(language: Language, fault: &Fault) -> String {

@@ -98,7 +98,7 @@ impl Event {
                 "A mail authorisation is about to end",
             ),
             Some(Self::SecretExpiring) => (
-                "Ein Geheimnis für den Mailversand läuft ab",
+                "Ein geheimer Schlüssel für den Mailversand läuft ab",
                 "A secret for sending mail is about to end",
             ),
             Some(Self::CertificateExpiring) => (
@@ -178,7 +178,7 @@ pub(in crate::delivery) fn of_failure(
     at: Timestamp,
 ) -> Option<News> {
     let long = |since: Timestamp| lane::after(since, tenant.policy.fallback_after) <= at;
-    let due = health.suspended_since.is_some() || health.failing_since.is_some_and(long);
+    let due = health.suspended_since.is_some() || health.down_since.is_some_and(long);
     if !due || health.is_up() || !health.told_failing.insert(tenant.id.to_string()) {
         return None;
     }
@@ -242,7 +242,12 @@ pub(in crate::delivery) fn of_fallback(
 }
 
 /// A server that is always trusted shows another key than before.
-pub(in crate::delivery) fn of_key(before: &Health, after: &Health, way: &Way) -> Option<News> {
+pub(in crate::delivery) fn of_key(
+    before: &Health,
+    after: &Health,
+    way: &Way,
+    now: &Now,
+) -> Option<News> {
     let (Some(old), Some(new)) = (&before.key_seen, &after.key_seen) else {
         return None;
     };
@@ -250,7 +255,7 @@ pub(in crate::delivery) fn of_key(before: &Health, after: &Health, way: &Way) ->
         return None;
     }
     let (tenant, server) = (&way.tenant, way.route.upstream().describe());
-    let (text, remedy) = match tenant.language {
+    let (text, remedy) = match now.language_of(&way.key) {
         Language::De => (
             format!(
                 "{server} hat einen anderen Schlüssel als bisher: sha256/{new} statt sha256/{old}."
@@ -288,25 +293,37 @@ pub(in crate::delivery) fn of_end(
         RouteKey::Own(id) => id.to_string(),
         RouteKey::System => OPERATOR.to_owned(),
     };
-    let day = at.to_string().chars().take(10).collect::<String>();
+    let when = at.to_zoned(jiff::tz::TimeZone::system());
+    let day = when
+        .strftime(pick(language, "%d.%m.%Y", "%-d %B %Y"))
+        .to_string();
+    let stable = when.strftime("%Y-%m-%d").to_string();
     let (event, (de, en), (remedy_de, remedy_en)) = match end.what {
+        What::TlsCertificate => (
+            Event::CertificateExpiring,
+            (
+                "Das Client-Zertifikat (client_certificate)",
+                "The client certificate (client_certificate)",
+            ),
+            (
+                "Beim Betreiber des Mailservers ein neues Zertifikat holen und als client_certificate und client_key eintragen.",
+                "Get a new certificate from whoever runs the mail server, and set it as client_certificate and client_key.",
+            ),
+        ),
         What::ClientCertificate => (
             Event::CertificateExpiring,
             ("Das Client-Zertifikat", "The client certificate"),
             (
-                "Ein neues Zertifikat machen, beim Anbieter hinterlegen (Entra: Zertifikate & Geheimnisse) und in der Mandantendatei als client_certificate eintragen.",
-                "Make a new certificate, register it at the provider (Entra: Certificates & secrets) and set it as client_certificate in the tenant's file.",
+                "Ein neues Zertifikat machen, beim Anbieter hinterlegen (Entra: Zertifikate & Geheimnisse) und als client_certificate eintragen.",
+                "Make a new certificate, register it at the provider (Entra: Certificates & secrets) and set it as client_certificate.",
             ),
         ),
         What::ClientSecret => (
             Event::SecretExpiring,
+            ("Der geheime Clientschlüssel", "The client secret"),
             (
-                "Der geheime Clientschlüssel (spätestens)",
-                "The client secret (at the latest)",
-            ),
-            (
-                "In Entra unter Zertifikate & Geheimnisse einen neuen Clientschlüssel anlegen und seinen Wert mit postbote vault set hinterlegen.",
-                "Make a new client secret in Entra under Certificates & secrets, and store its value with postbote vault set.",
+                "In Entra unter Zertifikate & Geheimnisse nachsehen, wann er endet, einen neuen Clientschlüssel anlegen und seinen Wert mit postbote vault set hinterlegen.",
+                "See in Entra under Certificates & secrets when it ends, make a new client secret, and store its value with postbote vault set.",
             ),
         ),
         What::IdleToken | What::Token => (
@@ -318,17 +335,29 @@ pub(in crate::delivery) fn of_end(
             ),
         ),
     };
-    let text = match language {
-        Language::De if days < 0 => format!("{de} für {server} ist am {day} abgelaufen."),
-        Language::De => format!("{de} für {server} läuft am {day} ab, in {days} Tagen."),
-        Language::En if days < 0 => format!("{en} for {server} has ended on {day}."),
-        Language::En => format!("{en} for {server} ends on {day}, in {days} days."),
+    let (latest_de, latest_en) = match end.what {
+        What::ClientSecret => ("spätestens ", "at the latest "),
+        What::ClientCertificate | What::TlsCertificate | What::IdleToken | What::Token => ("", ""),
+    };
+    let text = match (language, days) {
+        (Language::De, ..0) => format!("{de} für {server} ist {latest_de}am {day} abgelaufen."),
+        (Language::De, 0) => format!("{de} für {server} läuft {latest_de}heute ab."),
+        (Language::De, 1) => format!("{de} für {server} läuft {latest_de}morgen ab, am {day}."),
+        (Language::De, _) => {
+            format!("{de} für {server} läuft {latest_de}am {day} ab, in {days} Tagen.")
+        }
+        (Language::En, ..0) => format!("{en} for {server} has ended {latest_en}on {day}."),
+        (Language::En, 0) => format!("{en} for {server} ends {latest_en}today."),
+        (Language::En, 1) => format!("{en} for {server} ends {latest_en}tomorrow, on {day}."),
+        (Language::En, _) => {
+            format!("{en} for {server} ends {latest_en}on {day}, in {days} days.")
+        }
     };
     let name = tenant.trim_start_matches('@');
     let remedy = pick(language, remedy_de, remedy_en);
     Some(News {
         remedy: remedy.replace("TENANT", name).replace("MANDANT", name),
-        mark: format!("{}/{}/{day}/{before}", event.word(), end.what.word()),
+        mark: format!("{}/{}/{stable}/{before}", event.word(), end.what.word()),
         ..News::new(tenant, event, text)
     })
 }
@@ -355,7 +384,12 @@ pub(in crate::delivery) fn given_up(
         (Language::De, n) => format!(" und {n} weitere"),
         (Language::En, n) => format!(" and {n} more"),
     };
-    let (id, reply) = (stored.id, &state.reply);
+    let id = stored.id;
+    let reply = match (failure, tenant.language) {
+        (Some(failure), _) => failure.to_string(),
+        (None, Language::De) => format!("aufgegeben; zuletzt: {}", last_words(&state.reply)),
+        (None, Language::En) => format!("given up; last: {}", last_words(&state.reply)),
+    };
     let text = match tenant.language {
         Language::De => format!("Nachricht {id} an {}{and}: {reply}", first.address),
         Language::En => format!("Message {id} to {}{and}: {reply}", first.address),
@@ -373,10 +407,10 @@ pub(in crate::delivery) fn given_up(
             let id = &tenant.id;
             let remedy = match tenant.language {
                 Language::De => format!(
-                    "Den Versand prüfen (postbote test {id}), dann noch einmal versuchen: postbote queue retry --state failed."
+                    "Den Versand prüfen (postbote test {id}), dann noch einmal versuchen: postbote queue retry --tenant {id} --state failed."
                 ),
                 Language::En => format!(
-                    "Check sending (postbote test {id}), then try again: postbote queue retry --state failed."
+                    "Check sending (postbote test {id}), then try again: postbote queue retry --tenant {id} --state failed."
                 ),
             };
             (Event::GivenUp, remedy)
@@ -397,5 +431,14 @@ impl News {
             remedy: String::new(),
             mark: String::new(),
         }
+    }
+}
+
+/// What a server said last, without our own words in front of it.
+fn last_words(reply: &str) -> &str {
+    let ours = reply.starts_with("given up after");
+    match reply.split_once(": ") {
+        Some((_, words)) if ours => words,
+        _ => reply,
     }
 }

@@ -2,7 +2,7 @@
 //! authorisation is about to end. One notice an event; many of a kind become one; all are kept in
 //! the message centre, and a mail about them leaves as soon as a way is open. Never about themselves.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use super::attempt::Now;
 use super::bounce::quoted;
 use super::scheduler::{Scheduler, lock};
 use crate::explain::Language;
-use crate::message::{Envelope, Recipient, TenantId, date, rfc2047};
+use crate::message::{Envelope, Recipient, TenantId, changes_direction, date, rfc2047};
 use crate::prepare::Origin;
 use crate::spool::{Admitted, Kind, Note, Noted, Spool, Spooled, StoreError};
 use crate::tenant::Tenant;
@@ -36,6 +36,8 @@ const SPACING: Duration = Duration::from_secs(15 * 60);
 const NAMED: usize = 10;
 /// Kinds of events of tenants that are collected at once; there are never more in earnest.
 const COLLECTING_LIMIT: usize = 10_000;
+/// Most notices of one mail.
+const AT_ONCE: usize = 50;
 /// How often it is looked whether a way has opened.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -94,6 +96,13 @@ impl Collector {
         }
     }
 
+    /// Gives back what could not be kept.
+    fn put_back(&self, tenant: String, event: Event, heap: Heap) {
+        let mut heaps = self.heaps.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (tenant, event, heap.mark.clone());
+        heaps.entry(key).or_insert(heap);
+    }
+
     fn is_empty(&self) -> bool {
         let heaps = self.heaps.lock().unwrap_or_else(PoisonError::into_inner);
         heaps.is_empty()
@@ -103,13 +112,16 @@ impl Collector {
     fn take(&self, all: bool) -> Vec<(String, Event, Heap)> {
         let now = Instant::now();
         let mut heaps = self.heaps.lock().unwrap_or_else(PoisonError::into_inner);
-        let complete = |heap: &Heap| {
-            all || now.saturating_duration_since(heap.last) >= QUIET
+        // The others come once each: nobody waits for more of them.
+        let is_single = |event: Event| !matches!(event, Event::GivenUp | Event::RefusedSender);
+        let complete = |event: Event, heap: &Heap| {
+            all || is_single(event)
+                || now.saturating_duration_since(heap.last) >= QUIET
                 || now.saturating_duration_since(heap.since) >= COLLECTED
         };
         let keys: Vec<_> = heaps
             .iter()
-            .filter(|(_, heap)| complete(heap))
+            .filter(|((_, event, _), heap)| complete(*event, heap))
             .map(|(key, _)| key.clone())
             .collect();
         keys.into_iter()
@@ -120,7 +132,7 @@ impl Collector {
 
 impl Heap {
     /// Many as one.
-    fn into_note(self, tenant: &str, event: Event, language: Language) -> Note {
+    fn note(&self, tenant: &str, event: Event, language: Language) -> Note {
         let text = match self.texts.as_slice() {
             [one] if self.count == 1 => one.clone(),
             some => {
@@ -144,11 +156,12 @@ impl Heap {
             }
         };
         Note {
-            tenant: tenant.to_string(),
+            tenant: tenant.to_owned(),
             event: event.word(),
-            text,
+            // What a server said must not turn the line round.
+            text: text.chars().filter(|c| !changes_direction(*c)).collect(),
             remedy: self.remedies.join("\n"),
-            mark: self.mark,
+            mark: self.mark.clone(),
         }
     }
 }
@@ -160,7 +173,7 @@ impl Scheduler {
         // What an earlier run could not tell.
         let mut untold = true;
         loop {
-            untold = match self.tell(false, untold).await {
+            untold = match self.tell(untold).await {
                 Ok(untold) => untold,
                 Err(error) => {
                     tracing::error!(event = "notice-failed", reason = %error);
@@ -177,54 +190,71 @@ impl Scheduler {
                 () = tokio::time::sleep(LOOK), if !idle => {}
             }
         }
-        // What has just happened is not forgotten; its mail comes after the next start.
-        let _ = self.keep(true).await;
     }
 
-    /// Keeps what is complete; whether there was anything.
-    async fn keep(&self, all: bool) -> Result<bool, StoreError> {
+    /// Keeps what is complete; whether there was anything. What cannot be kept stays for later.
+    pub(super) async fn keep_notices(&self, all: bool) -> Result<bool, StoreError> {
         let tools = &self.inner.tools;
         let now = self.inner.now.load_full();
-        let complete = tools.notices.take(all);
-        let any = !complete.is_empty();
-        for (tenant, event, heap) in complete {
+        let mut any = false;
+        let mut failed = None;
+        for (tenant, event, heap) in tools.notices.take(all) {
+            if failed.is_some() {
+                tools.notices.put_back(tenant, event, heap);
+                continue;
+            }
             let language = TenantId::parse(&tenant)
                 .and_then(|id| now.directory.tenant(&id))
                 .map_or(now.language, |t| t.language);
-            let note = heap.into_note(&tenant, event, language);
-            tracing::warn!(event = "notice", tenant = %tenant, kind = event.word(), text = %note.text.replace('\n', " | "));
-            tools.spool.keep_notice(note).await?;
+            let note = heap.note(&tenant, event, language);
+            let text = note.text.replace('\n', " | ");
+            match tools.spool.keep_notice(note).await {
+                Ok(true) => {
+                    any = true;
+                    tracing::warn!(event = "notice", tenant = %tenant, kind = event.word(), text = %text);
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    tools.notices.put_back(tenant, event, heap);
+                    failed = Some(error);
+                }
+            }
         }
-        Ok(any)
+        failed.map_or(Ok(any), Err)
     }
 
     /// One round; whether something is left untold.
-    async fn tell(&self, all: bool, untold: bool) -> Result<bool, StoreError> {
-        if !self.keep(all).await? && !untold {
+    async fn tell(&self, untold: bool) -> Result<bool, StoreError> {
+        if !self.keep_notices(false).await? && !untold {
             return Ok(false);
         }
-        let spool = self.inner.tools.spool.clone();
-        let all = tokio::task::spawn_blocking(move || spool.notices(None))
-            .await
-            .unwrap_or_else(|e| Err(StoreError::Failed(e.to_string())))?;
-        let mut by_tenant: HashMap<&str, Vec<&Noted>> = HashMap::new();
-        for noted in &all {
-            by_tenant.entry(&noted.tenant).or_default().push(noted);
+        let spool = &self.inner.tools.spool;
+        let open = spool.untold_notices(AT_ONCE).await?;
+        if open.is_empty() {
+            return Ok(false);
+        }
+        let since = Timestamp::now()
+            .checked_sub(SPACING)
+            .unwrap_or(Timestamp::UNIX_EPOCH);
+        let lately = spool.notices_told_since(since).await?;
+        let mut by_tenant: HashMap<String, Vec<Noted>> = HashMap::new();
+        for noted in open {
+            by_tenant
+                .entry(noted.tenant.clone())
+                .or_default()
+                .push(noted);
         }
         let now = self.inner.now.load_full();
         let mut left = false;
-        for (name, noted) in by_tenant {
-            let open: Vec<&Noted> = noted.iter().copied().filter(|n| n.told.is_none()).collect();
-            if open.is_empty() {
-                continue;
-            }
-            let tenant = TenantId::parse(name).and_then(|id| now.directory.tenant(&id).cloned());
+        for (name, mut open) in by_tenant {
+            let tenant = TenantId::parse(&name).and_then(|id| now.directory.tenant(&id).cloned());
             let Some(tenant) = tenant else {
                 continue; // nobody may be told in its name
             };
-            let lately = told_lately(&noted);
-            if open.iter().all(|n| lately.contains(n.event.as_str())) {
-                left = true;
+            let before = open.len();
+            open.retain(|n| !lately.contains(&(n.tenant.clone(), n.event.clone())));
+            left |= open.len() < before || before == AT_ONCE;
+            if open.is_empty() {
                 continue;
             }
             let Some(pinned) = self.open_way(&now, &tenant) else {
@@ -235,7 +265,7 @@ impl Scheduler {
             match self.submit_notice(&tenant, pinned, &message).await {
                 Ok(()) => {
                     let seqs = open.iter().map(|n| n.seq).collect();
-                    self.inner.tools.spool.notices_told(seqs).await?;
+                    spool.notices_told(seqs).await?;
                 }
                 Err(error) => {
                     tracing::error!(event = "notice-failed", tenant = %tenant.id, reason = %error);
@@ -286,6 +316,7 @@ impl Scheduler {
             content,
             held: false,
             hung_up: None,
+            apart: Vec::new(),
         };
         let mut spooled: Spooled = spool.commit(admitted).await?;
         {
@@ -302,22 +333,8 @@ impl Scheduler {
     }
 }
 
-/// Events of which a mail was written so lately that the next one waits.
-fn told_lately<'a>(noted: &[&'a Noted]) -> HashSet<&'a str> {
-    let now = Timestamp::now();
-    noted
-        .iter()
-        .filter(|n| {
-            let told = n.told.as_ref().and_then(|t| t.parse::<Timestamp>().ok());
-            told.and_then(|told| Duration::try_from(now.duration_since(told)).ok())
-                .is_some_and(|age| age < SPACING)
-        })
-        .map(|n| n.event.as_str())
-        .collect()
-}
-
 /// The mail about some notices.
-fn compose(tenant: &Tenant, hostname: &str, notices: &[&Noted]) -> Vec<u8> {
+fn compose(tenant: &Tenant, hostname: &str, notices: &[Noted]) -> Vec<u8> {
     let language = tenant.language;
     let subject = match notices {
         [one] => format!("Postbote: {}", Event::subject(&one.event, language)),

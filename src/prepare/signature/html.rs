@@ -61,16 +61,16 @@ const ENTITIES: [(&str, char); 13] = [
     ("euro", '€'),
 ];
 
-/// What to put into HTML, and where; `None`: its signature stands there already. `own`: the HTML's
-/// charset, `charset`: what may be written of it; the rest becomes references.
+/// What to put into HTML at this [`place`]; `None`: its signature stands there already. `own`: the
+/// HTML's charset, `charset`: what may be written of it; the rest becomes references.
 pub(super) fn insertion(
     html: &[u8],
+    at: usize,
     lines: &[String],
     own: Charset,
     charset: Charset,
     newline: &[u8],
 ) -> Option<Insertion> {
-    let at = place(html);
     let before = &html[..at];
     let tail = &before[at.saturating_sub(TAIL)..];
     if holds(&own.decode(tail), lines) {
@@ -158,8 +158,8 @@ fn entity(text: &str) -> Option<(char, usize)> {
 }
 
 /// The place of a signature: where the quotation begins that the text ends in, else the end of the
-/// body.
-fn place(html: &[u8]) -> usize {
+/// body. `None`: nobody would see it, for a comment, a script or a tag is open there.
+pub(super) fn place(html: &[u8]) -> Option<usize> {
     let mut scan = Scan::default();
     let mut at = 0;
     while let Some(found) = memchr::memchr(b'<', &html[at..]) {
@@ -167,15 +167,15 @@ fn place(html: &[u8]) -> usize {
         scan.text(&html[at..open]);
         let Some(length) = markup(&html[open..]) else {
             // What is open to the end hides everything behind it.
-            return scan.end(html.len());
+            return scan.end();
         };
         if let Some(quotation) = scan.markup(html, open, length) {
-            return quotation;
+            return Some(quotation);
         }
         at = open + length;
     }
     scan.text(&html[at..]);
-    scan.end(html.len())
+    Some(scan.end().unwrap_or(html.len()))
 }
 
 /// The length of what begins with `<`: a tag, a comment, a script with its opening tag, or only the
@@ -318,9 +318,9 @@ impl Scan {
         (text.ends_with(':') && is_citing(text.as_bytes())).then_some(start)
     }
 
-    fn end(&self, length: usize) -> usize {
-        let end = self.body.or(self.html);
-        self.quotation.or(end).unwrap_or(length)
+    /// The place in front of what ends the text; `None`: nothing was seen that does.
+    fn end(&self) -> Option<usize> {
+        self.quotation.or(self.body).or(self.html)
     }
 }
 
@@ -361,7 +361,10 @@ mod tests {
             "<body>1 < 2|</body>",
             "<body><a href='</body>'>x</a>|</body>",
             "<body>don't <b>x=\"</b>|</body>",
-            "<body>a<!-- open </body>|",
+            "<body>a|</body><!-- open",
+            "<body>a|</body><a href=\"open",
+            "<body>a|<blockquote>b<!-- open",
+            "<body>a<!-- b -->|",
             "<body>a|<blockquote type=\"cite\">b</blockquote><br>&nbsp;\r\n</body>",
             "<body><blockquote>b</blockquote>a|</body>",
             "<body><blockquote>a</blockquote>b<p>|<blockquote>c</blockquote><blockquote>d</blockquote></body>",
@@ -376,7 +379,18 @@ mod tests {
         ] {
             let at = html.find('|').expect("a mark");
             let html = html.replace('|', "");
-            assert_eq!(place(html.as_bytes()), at, "{html}");
+            assert_eq!(place(html.as_bytes()), Some(at), "{html}");
+        }
+        for html in [
+            "<body>a<!-- open </body>",
+            "<p>a</p><!-- open",
+            "a<!--",
+            "<p>a</p><a href=\"open>b</a>",
+            "<p>a</p><b",
+            "<p>a</p><script>b",
+            "<body>a<title>b</body>",
+        ] {
+            assert_eq!(place(html.as_bytes()), None, "{html}");
         }
     }
 
@@ -389,11 +403,15 @@ mod tests {
             ("a</body>", format!("a\r\n<br>\r\n{SIGNATURE}\r\n</body>")),
         ] {
             let utf8 = Charset::Utf8;
-            let found = insertion(html.as_bytes(), &lines(), utf8, utf8, b"\r\n").expect(html);
+            let put = |html: &str| {
+                let at = place(html.as_bytes()).expect(html);
+                insertion(html.as_bytes(), at, &lines(), utf8, utf8, b"\r\n")
+            };
+            let found = put(html).expect(html);
             let (before, after) = html.split_at(found.at);
             let octets = String::from_utf8(found.octets).expect("text");
             assert_eq!(format!("{before}{octets}{after}"), expected);
-            assert!(insertion(expected.as_bytes(), &lines(), utf8, utf8, b"\r\n").is_none());
+            assert!(put(&expected).is_none());
         }
         let mut out = Vec::new();
         escape("ü € \"x\"", Charset::Latin1, &mut out);
@@ -429,7 +447,7 @@ mod tests {
             "<script>",
         ] {
             let html = piece.repeat(200_000);
-            assert!(place(html.as_bytes()) <= html.len());
+            assert!(place(html.as_bytes()).is_none_or(|at| at <= html.len()));
         }
     }
 }

@@ -3,6 +3,7 @@
 //! or encrypted stays so as a whole.
 
 mod charset;
+mod delimiters;
 mod html;
 mod text;
 mod transfer;
@@ -14,12 +15,12 @@ use self::charset::Charset;
 use self::transfer::Transfer;
 use super::detach::file_name;
 use super::encode::{
-    boundary, has_long_line, media_type, parameter, quoted_printable, split, split_parameters,
+    boundary, has_long_line, media_type, parameter, quoted_printable, split_parameters,
 };
 use crate::message::header::Header;
 
 /// Deepest nesting of parts that is followed.
-const DEPTH_LIMIT: usize = 20;
+const DEPTH_LIMIT: usize = 10;
 /// Most parts that are followed.
 const PARTS_LIMIT: usize = 1000;
 /// Longest body that is changed, as it is encoded.
@@ -51,11 +52,21 @@ pub enum Untouched {
     /// What its parts are cannot be told.
     #[error("the message cannot be understood: {0}")]
     Unreadable(String),
+    /// Its author, or a program before us, has written it.
+    #[error("it stands there already")]
+    Present,
+}
+
+impl Untouched {
+    /// Whether the log has to say it: a signature is missing.
+    pub fn is_worth_a_word(&self) -> bool {
+        *self != Self::Present
+    }
 }
 
 /// The message (header and body, CRLF line ends) with the signature in its text and HTML bodies,
 /// each as its reader sees it: at the end, or above the mail that a reply quotes. A text that ends
-/// in the signature already keeps as it is.
+/// in the signature already keeps as it is; if all do, there is nothing to add.
 pub fn insert(message: &[u8], header: &Header, signature: &str) -> Result<Vec<u8>, Untouched> {
     let lines = lines_of(signature);
     if lines.is_empty() {
@@ -78,6 +89,9 @@ pub fn insert(message: &[u8], header: &Header, signature: &str) -> Result<Vec<u8
         return Err(Untouched::NoText);
     }
     let mut changes: Vec<Change> = signed.into_iter().flatten().collect();
+    if changes.is_empty() {
+        return Err(Untouched::Present);
+    }
     // The root of multipart/related need not be its first part.
     changes.sort_by_key(|change| change.place.start);
     let mut out = Vec::with_capacity(message.len() + 4096);
@@ -203,7 +217,7 @@ impl<'a> Part<'a> {
         let Some(boundary) = boundary(content_type) else {
             return Ok(parts);
         };
-        let split = split(&boundary, self.body());
+        let split = delimiters::split(&boundary, self.body());
         let body = self.start + self.header.body;
         for (n, (_, content)) in split.parts.iter().enumerate() {
             let next = split.parts.get(n + 1).map(|(delimiter, _)| delimiter);
@@ -383,7 +397,9 @@ impl<'a> Part<'a> {
             } else {
                 own
             };
-            html::insertion(&text, lines, own, charset, newline).map(|insertion| Draft {
+            let at = html::place(&text)?;
+            let insertion = html::insertion(&text, at, lines, own, charset, newline);
+            insertion.map(|insertion| Draft {
                 transfer,
                 eight_bit,
                 text,
@@ -634,8 +650,8 @@ mod tests {
         ] {
             let done = with(&crlf(message), "\n-- \nMfG \r\nErika\n\n").expect(message);
             assert_eq!(shown(&done), shown(&crlf(expected)));
-            let again = with(&done, "MfG\nErika").expect(message);
-            assert_eq!(shown(&again), shown(&done), "never twice");
+            let again = with(&done, "MfG\nErika").err();
+            assert_eq!(again, Some(Untouched::Present), "never twice");
         }
         let unchanged = with(b"A: b\r\n\r\nHallo\r\n", " \n-- \n").expect("no signature");
         assert_eq!(unchanged, b"A: b\r\n\r\nHallo\r\n");
@@ -820,6 +836,30 @@ mod tests {
         }
     }
 
+    /// Only if all bodies have it, nothing is added.
+    #[test]
+    fn stands_there_already() {
+        let head = "Content-Type: multipart/alternative; boundary=p\n\n";
+        let plain = |text: &str| format!("--p\nContent-Type: text/plain\n\na\n{text}");
+        let html = |text: &str| format!("--p\nContent-Type: text/html\n\n<p>a</p>{text}\n");
+        let (signed, signed_html) = ("\n-- \nMfG\n", "<p>MfG</p>");
+        for (parts, why) in [
+            ([plain(signed), html(signed_html)], Some(Untouched::Present)),
+            ([plain(signed), html("<!--")], Some(Untouched::Present)),
+            ([plain(signed), html("")], None),
+            ([plain(""), html(signed_html)], None),
+            ([plain(""), html("<!--")], None),
+            ([html("<!--"), html("<b ")], Some(Untouched::NoText)),
+        ] {
+            let message = crlf(&format!("{head}{}--p--\n", parts.concat()));
+            assert_eq!(with(&message, "MfG").err(), why, "{parts:?}");
+        }
+        assert!(!Untouched::Present.is_worth_a_word());
+        assert!(Untouched::NoText.is_worth_a_word());
+        let quoting = "A: b\n\nJa.\n\n-----Original Message-----\na\n\n-- \nMfG\n";
+        assert!(with(&crlf(quoting), "MfG").is_ok(), "it was in their mail");
+    }
+
     #[test]
     fn html_of_other_charsets() {
         for (charset, encoding, text) in [
@@ -844,7 +884,10 @@ mod tests {
     fn untouched() {
         let unreadable = |why: &str| Untouched::Unreadable(why.to_owned());
         let mut deep = "Content-Type: text/plain\n\na\n".to_owned();
-        for n in 0..25 {
+        for n in 0..=DEPTH_LIMIT {
+            if n == DEPTH_LIMIT {
+                assert!(with(&crlf(&deep), "MfG").is_ok(), "not too deep");
+            }
             deep = format!(
                 "Content-Type: multipart/mixed; boundary=b{n}_\n\n--b{n}_\n{deep}\n--b{n}_--\n"
             );
@@ -937,8 +980,8 @@ mod tests {
             let message = format!("MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n{text}\r\n");
             if let Ok(done) = with(message.as_bytes(), "Grüße\nErika") {
                 let header = Header::parse(&done).expect("a header");
-                let again = insert(&done, &header, "Grüße\nErika").expect("again");
-                proptest::prop_assert_eq!(shown(&again), shown(&done));
+                let again = insert(&done, &header, "Grüße\nErika").err();
+                proptest::prop_assert_eq!(again, Some(Untouched::Present));
             }
         }
     }

@@ -27,7 +27,9 @@ pub(super) fn insertion(
 ) -> Option<Insertion> {
     let at = quotation(text).unwrap_or(text.len());
     let (before, after) = text.split_at(at);
-    if holds(before, lines, flowed) || holds(text, lines, flowed) {
+    // Behind a quotation it is the other's; but a signature may look as a quotation does.
+    let own = |start: usize| start <= at;
+    if ending(before, lines, flowed).is_some() || ending(text, lines, flowed).is_some_and(own) {
         return None;
     }
     let mut octets = Vec::new();
@@ -72,16 +74,22 @@ fn last_line(text: &[u8]) -> &[u8] {
     &text[start..]
 }
 
-/// Whether a text ends in these lines.
-fn holds(text: &[u8], lines: &[Vec<u8>], flowed: bool) -> bool {
-    let mut last = text.trim_ascii_end().rsplit(|b| *b == b'\n');
-    lines.iter().rev().all(|line| {
-        last.next().is_some_and(|found| {
-            let found = found.trim_ascii_end();
-            found == line.as_slice()
-                || (flowed && found.strip_prefix(b" ") == Some(line.as_slice()))
-        })
-    })
+/// Where these lines begin that a text ends in; `None`: it ends in something else.
+fn ending(text: &[u8], lines: &[Vec<u8>], flowed: bool) -> Option<usize> {
+    let text = text.trim_ascii_end();
+    // Each line takes the line end in front of it along.
+    let mut start = text.len() + 1;
+    let mut last = text.rsplit(|b| *b == b'\n');
+    for line in lines.iter().rev() {
+        let found = last.next()?;
+        start -= found.len() + 1;
+        let found = found.trim_ascii_end();
+        let stuffed = flowed && found.strip_prefix(b" ") == Some(line.as_slice());
+        if found != line.as_slice() && !stuffed {
+            return None;
+        }
+    }
+    Some(start)
 }
 
 /// Where the mail begins that a reply quotes or a forwarded message repeats.
@@ -116,7 +124,8 @@ fn separator(text: &[u8]) -> Option<usize> {
         citing = (address && begins(line, &OPENINGS) && line.ends_with(b":") && is_citing(line))
             .then_some(start);
     }
-    None
+    // What it introduces may be no text.
+    citing
 }
 
 fn begins(line: &[u8], words: &[&[u8]]) -> bool {
@@ -199,6 +208,20 @@ pub(super) fn is_citing(text: &[u8]) -> bool {
 mod tests {
     use super::*;
 
+    #[test]
+    fn endings() {
+        for (text, start) in [
+            ("MfG\nErika", Some(0)),
+            ("a\nMfG \r\nErika\r\n\r\n", Some(2)),
+            ("a\nMfG\nErika\nb", None),
+            ("Erika", None),
+            ("", None),
+        ] {
+            let lines = ["MfG", "Erika"].map(|line| line.as_bytes().to_vec());
+            assert_eq!(ending(text.as_bytes(), &lines, false), start, "{text:?}");
+        }
+    }
+
     fn with(text: &str, flowed: bool) -> String {
         let lines = ["MfG", "Erika"].map(|line| line.as_bytes().to_vec());
         let text = text.replace('\n', "\r\n").into_bytes();
@@ -258,6 +281,17 @@ mod tests {
                 "________________________________\nVon: Max\nGesendet: Montag\n\na\n",
             ),
             ("Ja.\n\n", "From: Max\nSent: Monday\n\na\n"),
+            ("Ja.\n\n", "Am 1.2. schrieb Max <m@x.example>:\n"),
+            // The mail that is answered is from the same employee.
+            (
+                "Ja.\n\n",
+                "-----Original Message-----\nFrom: Erika\n\na\n\n-- \nMfG\nErika\n",
+            ),
+            (
+                "Ja.\n\n",
+                "On 1 Jan Erika <e@x.example> wrote:\n\na\nMfG\nErika\n\n",
+            ),
+            ("Ja.\n\n", "From: Erika\nSent: Monday\n\nMfG\nErika"),
         ] {
             let expected = format!("{own}-- \nMfG\nErika\n\n{quoted}");
             assert_eq!(
@@ -280,5 +314,8 @@ mod tests {
         let found = insertion(b"", &lines, true, b"\n").expect("inserted");
         assert_eq!(found.octets, b"-- \n >x\n  y\n From z\nw");
         assert!(insertion(&found.octets, &lines, true, b"\n").is_none());
+        let quoting = ["MfG", ">> Erika"].map(|line| line.as_bytes().to_vec());
+        let text = b"Ja.\n\n-- \nMfG\n>> Erika\n";
+        assert!(insertion(text, &quoting, false, b"\n").is_none());
     }
 }

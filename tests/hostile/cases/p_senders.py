@@ -352,11 +352,49 @@ def foreign(what, address, user="anna", tenant="strict", mine="anna@acme.example
     ]
 
 
+# From in which a reader may see another sender than the server does.
+ODD_FROM = {
+    "a source route": "<@evil.example:anna@acme.example>",
+    "a longer source route": "<@x.example,@evil.example:anna@acme.example>",
+    "an empty element before it": ",<anna@acme.example>",
+    "an empty element behind it": "<anna@acme.example> ,",
+    "empty elements behind it": "anna@acme.example,,",
+    "a dot behind the domain": "anna@acme.example.",
+    "a dot behind the domain, in brackets": "Anna <anna@acme.example.>",
+    "a vertical tab": "Anna\x0bBerg <anna@acme.example>",
+    "a control character in quotes": '"Anna\x07" <anna@acme.example>',
+    "a control character in a comment": "(\x01) anna@acme.example",
+    "another address in quotes": '"x@evil.example" <anna@acme.example>',
+    "another address in an encoded word": "=?utf-8?q?x=40evil.example?= <anna@acme.example>",
+    "another address in brackets in an encoded word": "=?utf-8?q?CEO_=3Cx=40evil.example=3E?= <anna@acme.example>",
+    "another address with a wide sign": "x\uff20evil.example <anna@acme.example>",
+    "brackets in quotes": '"CEO <x>" <anna@acme.example>',
+    "its address and another in quotes": '"anna@acme.example x@evil.example" <anna@acme.example>',
+    "another address in a comment": "anna@acme.example (x@evil.example)",
+    "another address in a comment before it": "(x@evil.example) <anna@acme.example>",
+    "another address in an encoded comment": "anna@acme.example (=?utf-8?q?x=40evil.example?=)",
+}
+FINE_FROM = [
+    ("its address as its name", '"anna@acme.example" <anna@acme.example>', "anna@acme.example"),
+    ("its address as its name, in capitals", '"ANNA@acme.example" <anna@acme.example>', "ANNA@acme.example"),
+    ("its address as its name, encoded", "=?utf-8?q?anna=40acme.example?= <anna@acme.example>", "anna@acme.example"),
+    ("a comment", "anna@acme.example (Anna B)", "Anna B"),
+    ("a name with a dot", "Anna B. <anna@acme.example>", "Anna B."),
+]
+IDA = """
+[[user]]
+login = "ida@{v}"
+password = "right"
+email = "ida@acme.example"
+senders = ["*@*.müller.example"]
+"""
+
+
 @case("P01", "application_from = reject-unauthorized: what a login may use, in the envelope and in the header", start=False)
 def _(rig):
     """`*@domain` has no subdomains in it; local parts are compared without regard to case. The
     tenant's own address is not a user's."""
-    install(rig, {"strict": sender(STRICT) + PEOPLE + kind("invoice", by_header("x"), address="typ@acme.example")})
+    install(rig, {"strict": sender(STRICT) + PEOPLE + IDA + kind("invoice", by_header("x"), address="typ@acme.example")})
     play(rig, [
         own("its own address", "anna@acme.example"),
         own("its own address in capitals", "ANNA@ACME.Example"),
@@ -384,6 +422,13 @@ def _(rig):
         *foreign("a document type's", "typ@acme.example"),
         Mail("two mailboxes in From", "strict", "anna", "anna@acme.example", MINE + ", x@evil.example", out=header()),
         Mail("two From", "strict", "anna", "anna@acme.example", MINE + "\r\nFrom: x@evil.example", out=header()),
+        *[Mail(what, "strict", "anna", "anna@acme.example", author, out=header()) for what, author in ODD_FROM.items()],
+        *[Mail(what, "strict", "anna", "anna@acme.example", author, out=kept("anna@acme.example", name)) for what, author, name in FINE_FROM],
+        own("under its pattern beyond ASCII, in A-labels", "a@shop.xn--mller-kva.example", "ida"),
+        Mail("under its pattern beyond ASCII", "strict", "ida", "ida@acme.example", "X <a@shop.müller.example>", out=kept("a@shop.xn--mller-kva.example", "X")),
+        Mail("no subdomain of its pattern beyond ASCII", "strict", "ida", "ida@acme.example", "X <a@xn--mller-kva.example>", out=header()),
+        Mail("letters that look like those of its pattern", "strict", "ida", "ida@acme.example", "X <a@shop.muller.example>", out=header()),
+        Mail("a Kelvin sign for a k", "strict", "anna", "anna@acme.example", "X <\u212aasse@acme.example>", out=header()),
         Mail("a name that is another address", "strict", "anna", "anna@acme.example", "x@evil.example <anna@acme.example>", out=header()),
     ])
     rig.wait_log("event=refused", "tenant=strict", "anna@strict")
@@ -1191,6 +1236,7 @@ BAD = [
     *[faulty("document", "address", f'"{value}"') for value in NO_DOMAIN],
     *[faulty("document", "reply_to", f'"{value}"') for value in ("buchhaltung", "buchhaltung@", "a@b.example\\nBcc: x@evil.example")],
     *[faulty(table, key, f'["a@acme.example", "{value}"]') for table, key in (("user", "senders"), ("group", "senders"), ("document", "bcc"), ("copies", "bcc")) for value in NO_DOMAIN],
+    *[faulty(table, "senders", f'["{value}"]') for table in ("user", "group") for value in ("*@mü*.example", "a@*ü.example", "a@x.m?ü.example")],
     *[faulty(table, key, "5") for table, key in (("group", "senders"), ("document", "bcc"), ("copies", "bcc"), ("copies", "case_worker_header"), ("document", "name"), ("user", "signature"))],
     *[faulty(table, key, '"x"') for table, key in (("user", "use_own_sender"), ("document", "remove_header"), ("group", "senders"), ("copies", "bcc"))],
     *[faulty(table, "name", f'"{value}"') for table in ("sender", "user", "document") for value in CONTROLS],
@@ -1262,6 +1308,7 @@ GOOD = {
     "all conditions": kind("order", 'login = "a*", listener = "i?", mail_from = "*@acme.example", subject = "*", ' + by_header("*", "X-Kind"), name="x", remove_header=True),
     "a granted address": LOGIN + 'groups = ["verkauf"]\n' + GROUP + kind("quote", by_header("x"), address="angebot@acme.example"),
     "addresses beyond ASCII": LOGIN + 'senders = ["*@müller.example"]\n[copies]\nbcc = ["archiv@müller.example"]\n',
+    "patterns beyond ASCII": LOGIN + 'senders = ["*@*.müller.example", "*@kasse-*.MÜLLER.example", "büro*@acme.example"]\n',
     "another case worker header": '[copies]\ncase_worker_header = "X-Sachbearbeiter"\n',
     "series": "[series]\nmessages = 1\npause_ms = 1\n",
     "keep-authorized": sender(KEEP, name="Müller"),

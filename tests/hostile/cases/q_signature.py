@@ -156,7 +156,8 @@ class Body:
 
 @dataclasses.dataclass
 class Shape:
-    """A message; `bodies`: by number of the part. None: the whole message stays as it is."""
+    """A message; `bodies`: by number of the part. {}: they have the signature already. None: the whole
+    message cannot take it and stays as it is."""
 
     name: str
     raw: bytes
@@ -318,7 +319,9 @@ def preview(rig, shapes):
         done = rig.run("preview", "acme", "--user", shape.login, "--to", "x@else.example", "--explain", input=shape.raw)
         notes = [line for line in done.stderr.decode().splitlines() if line.startswith("signature:")]
         try:
-            check(len(notes) == 1 and (notes[0] == "signature: added") == (shape.bodies is not None), f"{shape.name}: {notes}")
+            there = "signature: not added, it stands there already"
+            said = notes == ["signature: added"] if shape.bodies else len(notes) == 1 and notes[0].startswith("signature: not added, ") and (notes == [there]) == (shape.bodies == {})
+            check(said, f"{shape.name}: {notes}")
             judge(shape, done.stdout)
         except Broken as reason:
             wrong.append(str(reason))
@@ -355,6 +358,12 @@ PLAIN = [
     Shape("has it already", mail(plain(), f"{LETTER}\n{SIGNATURE}\n\n\n"), {}),
     Shape("has it already, of its own mail program", mail(plain(), f"{LETTER}\n-- \n{SIGNATURE}\n"), {}),
     Shape("has it, and more behind it", mail(plain(), f"{LETTER}\n{SIGNATURE}\n\nP.S. Bis bald.\n"), END),
+    Shape("has it already, above a quotation", mail(plain(), f"Morgen.\n\n{SIGNATURE}\n\nAm 01.03.24 schrieb Max:\n{QUOTED}"), {}),
+    Shape("has it already, as the quotation has", mail(plain(), f"Morgen.\n\n{SIGNATURE}\n\n-----Original Message-----\nFrom: Erika\n\nWann?\n\n{SIGNATURE}\n"), {}),
+    Shape("the quotation has it", mail(plain(), f"Morgen.\n\n-----Original Message-----\nFrom: Erika\nSent: Monday\n\nWann?\n\n{SIGNATURE}\n"), {0: Body(above="-----Orig")}),
+    Shape("the quotation has it, without signs in front", mail(plain(), f"Morgen.\n\nAm 01.03.24 um 10:00 schrieb Erika <erika@acme.example>:\n\nWann?\n-- \n{SIGNATURE}\n"), {0: Body(above="Am 01")}),
+    Shape("the quotation has it, under a line", mail(plain(), f"Morgen.\n\n________________________________\nVon: Erika\nGesendet: Montag\n\nWann?\n{SIGNATURE}\n"), {0: Body(above="________")}),
+    Shape("a quotation of nothing", mail(plain(), "Morgen.\n\nAm 01.03.24 um 10:00 schrieb Max <max@else.example>:\n\n"), {0: Body(above="Am 01")}),
     Shape("only the greeting", mail(plain(), f"{LETTER}\nMit freundlichen Grüßen\nErika Müller\n"), END),
     Shape("a long line", mail(plain("us-ascii", "7bit"), "x" * 100_000 + "\n"), {0: Body(charset="utf-8", encoding="quoted-printable")}),
     Shape("a long line, 8-bit", mail(plain(), "ü " * 50_000 + "\n"), {0: Body(encoding="quoted-printable")}),
@@ -438,6 +447,12 @@ PAGES = [
     answers("quotations in quotations", "<html><body><p>Morgen.</p>", '<blockquote type="cite">', OLD + "<blockquote>noch älter</blockquote>danach</blockquote>&nbsp;<br>"),
     Shape("an answer below", html_mail(f"<body><blockquote>{OLD}</blockquote><p>Morgen.</p>\n</body>\n"), {0: PAGE_BODY}),
     Shape("a quotation of its own", html_mail("<body><p>Goethe:</p><blockquote>Alles.</blockquote><p>Grüße</p>\n</body>\n"), {0: PAGE_BODY}),
+    Shape("the quotation has it", html_mail('<body><p>Morgen.</p><hr><div id="divRplyFwdMsg">Von: Erika</div><p>' + html.escape(SIGNATURE).replace("\n", "<br>") + "</p></body>\n"), {0: Body(above="<hr>")}),
+    Shape("a page that ends in a comment", html_mail("<body>Grüße</body><!-- x\n"), {0: PAGE_BODY}),
+    Shape("text that ends in a comment", html_mail("<p>Grüße</p><!-- x\n"), None),
+    Shape("text that ends in a comment that has the end", html_mail("<body><p>Grüße</p><!-- x\n</body></html>\n"), None),
+    Shape("text that ends in a tag", html_mail('<p>Grüße</p><a href="x>y</a>\n'), None),
+    Shape("text that ends in a script", html_mail("<p>Grüße</p><script>x\n"), None),
     Shape("a page that ends in a tag", html_mail('<body>Grüße</body><a href="x\n'), {0: PAGE_BODY}),
 ]
 
@@ -520,7 +535,11 @@ MULTIPARTS = [
     Shape("a form", whole("form-data", part("Content-Disposition: form-data; name=a", "a\n")), None),
     Shape("an unknown multipart", whole("x-erp", TEXT, PDF), END),
     Shape("an encoded multipart", mail('Content-Type: multipart/mixed; boundary="=_b1"\nContent-Transfer-Encoding: quoted-printable', multi("mixed", TEXT)[1]), None),
-    Shape("20 deep", deep(20), END),
+    Shape("one that has it, one that does not", whole("alternative", part(plain(), f"Hallo.\n\n{SIGNATURE}\n"), PAGE), {1: PAGE_BODY}),
+    Shape("one that has it, one that cannot take it", whole("alternative", part(plain(), f"Hallo.\n\n{SIGNATURE}\n"), part(page(), "<p>Hallo.</p><!-- x\n")), {}),
+    Shape("one that ends in a comment", whole("alternative", TEXT, part(page(), "<p>Hallo.</p><!-- x\n")), END),
+    Shape("10 deep", deep(10), END),
+    Shape("11 deep", deep(11), None),
     Shape("40 deep", deep(40), None),
     Shape("2000 parts", whole("mixed", *[SMALL] * 2000), None),
 ]
@@ -735,11 +754,13 @@ def _(rig):
     signed = parts_of(arrivals(rig, token)[0].raw)[0]
     content, signature = rig.write("content", signed[0].raw), rig.write("signature", signed[1].octets())
     openssl("smime", "-verify", "-binary", "-noverify", "-inform", "DER", "-in", str(signature), "-content", str(content))
-    # A file of such a kind, or a quotation, hinders nobody; and then nothing is said.
+    # A file of such a kind, or a quotation, hinders nobody; and then nothing is said. Nor is it where
+    # the signature stands already.
     said = rig.log.count("event=no-signature")
     for name, raw, bodies in [
         ("a public key", whole("mixed", TEXT, part("Content-Type: application/pgp-keys; name=key.asc", "-----BEGIN PGP PUBLIC KEY BLOCK-----\n")), END),
         ("a file of PGP", whole("mixed", TEXT, part("Content-Type: text/plain\nContent-Disposition: attachment; filename=a.asc", PGP)), END),
+        ("has it already", mail(plain(), f"Hallo.\n\n{SIGNATURE}\n"), {}),
         ("quoted PGP", mail(plain(), "Was ist das?\n\n> " + PGP.replace("\n", "\n> ") + "\n"), {0: Body(above="> -----BEGIN")}),
     ]:
         _, raw, token = hand_in(rig, raw, client)

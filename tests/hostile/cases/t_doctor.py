@@ -577,7 +577,7 @@ def _(rig):
 def _(rig):
     least = R(r"10485760|10[., ]485[., ]760|\b10([.,][05]\d*)? ?Mi?B")
     rows = {
-        "smaller": ("SIZE 10485760", "warning", [least]),
+        "smaller": ("SIZE 10485760", "warning", [least, "552 5.3.4"]),
         "one octet less": (f"SIZE {(20 << 20) - 1}", "warning", []),
         "equal": (f"SIZE {20 << 20}", "ok", []),
         "without a number": ("SIZE", "ok", []),
@@ -689,7 +689,9 @@ def _(rig):
 
         upstream = tenant(rig, refusing(b"nobody@"), LOGIN, after=SENDERS.format(sender='return_path = "bounces@acme.example"'))
         findings(rig, "de").every("sender", "ok")
-        check("bounces@acme.example" in mail_from(upstream), f"the return path was not tried: {mail_from(upstream)}")
+        tried = mail_from(upstream)
+        check("bounces@acme.example" in tried, f"the return path was not tried: {tried}")
+        check(set(tried) == {MAILBOX, "bounces@acme.example"}, f"no mail ever leaves with these: {tried}")
 
         # Refused for good with no word about senders, refused for now: the words of the server are told.
         for reply in ("553 5.7.1 <mahnung@acme.example>: Sender address rejected: not owned by user office", "451 4.3.0 Mail server temporarily rejected message."):
@@ -718,6 +720,7 @@ PRESENT = {
     "in two strings": [("v=spf1 mx inc", "lude:{} -all")],
     "below an include": ["v=spf1 include:_spf.acme.example -all"],
     "behind a redirect": ["v=spf1 redirect=_spf.acme.example"],
+    "as a redirect": ["v=spf1 redirect={}"],
     "beside other records": ["v=spf10 -all", "spf1", "site=v=spf1 -all", "v=spf1 include:{} -all"],
 }
 
@@ -771,7 +774,13 @@ def _(rig):
     provider_spf("graph", MICROSOFT, MERGED, PRESENT)
     provider_spf("gmail", GOOGLE, *few)
     provider_spf("microsoft-smtp", MICROSOFT, *few)
-    provider_spf("google-smtp", GOOGLE, *few)
+    provider_spf("google-smtp", GOOGLE, few[0], {**few[1], "as a redirect": PRESENT["as a redirect"]})
+    with names(rig) as zone:
+        # In one's own network: nobody but the reader knows the address that the world sees.
+        tenant(rig)
+        report = spf(rig, zone, ["v=spf1 mx -all"])
+        report.every("spf", "warning")
+        report.expect("spf", "warning", remedy=[re.compile(r"v=spf1 mx ip4:AD+RESSE? -all")])
 
 
 def chain(last="ip4:203.0.113.9", more="exists:there.acme.example"):
@@ -790,6 +799,7 @@ LONG_CHAIN = f"v=spf1 include:{MICROSOFT} a mx include:l1.acme.example include:l
 HAS = f"v=spf1 include:{MICROSOFT}"
 LOOP = {("loop.acme.example", "TXT"): ["v=spf1 include:loop2.acme.example -all"], ("loop2.acme.example", "TXT"): ["v=spf1 include:acme.example -all"]}
 PLUS_ALL = [R(r"[~-]all")]
+MENDED = [whole(f"v=spf1 mx include:{MICROSOFT} -all")]
 
 BROKEN_SPF = {
     # what: (values, more records, faults, results, words, words of the remedy)
@@ -805,6 +815,14 @@ BROKEN_SPF = {
     "+all": ([f"{HAS} +all"], {}, {}, BAD, [R(r"\+all")], PLUS_ALL),
     "all": ([f"{HAS} all"], {}, {}, BAD, ["all"], PLUS_ALL),
     "+all behind a redirect": ([f"{HAS} redirect=open.acme.example"], {("open.acme.example", "TXT"): ["v=spf1 +all"]}, {}, BAD, [R(r"\+all")], []),
+    "+all in an include": ([f"{HAS} include:open.acme.example -all"], {("open.acme.example", "TXT"): ["v=spf1 +all"]}, {}, "warning", [R(r"\+all"), "open.acme.example"], [whole(f"{HAS} -all")]),
+    "nothing but a macro": (["v=spf1 include:%{d}._spf.other.example -all"], {}, {}, "warning", [], [whole(f"v=spf1 include:%{{d}}._spf.other.example include:{MICROSOFT} -all")]),
+    "two bad terms": ([f"{HAS} ipv4:203.0.113.7 foo:bar mx -all"], {}, {}, "failed", ["ipv4:203.0.113.7", "foo:bar"], MENDED),
+    "a long bad term": ([f"{HAS} includ:{'a' * 60}.{'b' * 60}.example mx -all"], {}, {}, "failed", [], MENDED),
+    "two records, one of them invalid": ([f"{HAS} -all", "v=spf1 ipv4:203.0.113.7 mx -all"], {}, {}, "failed", [], MENDED),
+    "in quotation marks": (['"v=spf1 mx -all"'], {}, {}, "failed", [], MENDED),
+    "blanks in front": (["  v=spf1 mx -all"], {}, {}, "failed", [], MENDED),
+    "too many look-ups once it is complete": ([LONG_CHAIN.replace(f"include:{MICROSOFT} ", "")], chain(), {}, "failed", [], [R(r"\b11\b"), R(r"\b10\b"), "include:l1.acme.example (5)"]),
     "include target missing": ([f"{HAS} include:gone.acme.example -all"], {}, {}, "failed", ["gone.acme.example"], []),
     "include target without SPF": ([f"{HAS} include:web.acme.example -all"], {("web.acme.example", "TXT"): ["x"]}, {}, "failed", ["web.acme.example"], []),
     "include target with two records": ([f"{HAS} include:web.acme.example -all"], {("web.acme.example", "TXT"): ["v=spf1 -all", "v=spf1 mx -all"]}, {}, "failed", ["web.acme.example"], []),
@@ -1004,6 +1022,17 @@ REJECT = "v=DMARC1; p=reject; rua=mailto:reports@acme.example"
 NONE = "v=DMARC1; p=none; rua=mailto:reports@acme.example"
 
 
+SIGNED = {
+    # provider's host: (what is included, the selector under which it signs or None, the result without a record there)
+    "smtp.sendgrid.net": ("sendgrid.net", "s1", "failed"),
+    "in-v3.mailjet.com": ("spf.mailjet.com", "mailjet", "failed"),
+    "smtp-relay.brevo.com": ("spf.brevo.com", "brevo2", "failed"),
+    "email-smtp.eu-central-1.amazonaws.com": ("amazonses.com", None, "warning"),
+    "smtp.postmarkapp.com": ("spf.mtasv.net", None, "warning"),
+}
+"""Providers that put their own return path: nothing but their signature can be aligned."""
+
+
 @case("T14", "DMARC: no record, p=none, aligned by DKIM or by SPF, by nothing", start=False)
 def _(rig):
     suggestion = re.compile(r"v=DMARC1; p=none; rua=mailto:[\w.+-]+@acme\.example")
@@ -1017,8 +1046,19 @@ def _(rig):
         report = dmarc(rig, zone, {"acme.example": text}, after, dkim, more)
         report.every("dmarc", results, "acme.example", *words)
 
+    def at(host, include, selector, result):
+        alias = {(f"{selector}._domainkey.acme.example", "CNAME"): ["key.provider.example"]} if selector else {}
+        key = {("key.provider.example", "TXT"): ["k=rsa; t=s; p=MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQC"]}
+        known = {(host, "A"): ["127.0.0.1"], (include, "TXT"): ["v=spf1 ip4:198.51.100.0/24 ~all"], ("_dmarc.acme.example", "TXT"): [REJECT]}
+        for records, wanted in (({**alias, **key}, "ok" if selector else result), ({}, result)):
+            again(zone, {**known, **records})
+            tenant(rig, host=host)
+            findings(rig, next(LANGUAGES)).every("dmarc", wanted, "acme.example", "DKIM")
+
     with names(rig) as zone:
         looks = {
+            "by +all": lambda: dmarc(rig, zone, {"acme.example": REJECT}, "", None, {("acme.example", "TXT"): ["v=spf1 +all"]}).every("dmarc", "warning"),
+            **{host: lambda host=host, row=row: at(host, *row) for host, row in SIGNED.items()},
             "none": lambda: none({}),
             "other texts": lambda: none({"acme.example": ["site=1", "v=spf1 -all"]}),
             "v not first": lambda: look_at(BAD, "p=reject; v=DMARC1", ELSEWHERE, "acme.example"),
@@ -1176,6 +1216,18 @@ def _(rig):
         # The relay fails: that is the tenant's finding, too.
         relay.on["AUTH"] = lambda session, line: "535 5.7.8 no"
         findings(rig).every("authentication", "failed", "535")
+        # Where the operator demands it, it has to answer although the tenant has a route of its own.
+        tenant(rig)
+        again(zone, provider)
+        for port, result in ((relay.port, "ok"), (closed_port(), "failed")):
+            demanded = SYSTEM.format(sender="system", port=port, login=login, dkim="").replace("[system]\n", "[system]\nrequired = true\n", 1)
+            operator.write_text(plain + demanded)
+            report = findings(rig, next(LANGUAGES))
+            report.expect("connect", result, str(port), "required", remedy=["required"] if result == "failed" else [])
+            report.expect("connect", "ok", str(rig.upstream.port))
+        # Nothing leaves at all.
+        operator.write_text(plain.replace("[server]\n", '[server]\nsending = "off"\n', 1))
+        findings(rig).expect("connect", "warning", 'sending = "off"', remedy=["sending"])
 
 
 # --------------------------------------------------------------------------- tokens
@@ -1268,6 +1320,7 @@ def _(rig):
     changes = healthy(rig)
     with names(rig, changes):
         first = findings(rig)
+        first.expect("connect", "warning", 'sending = "hold"', remedy=["sending"])
         check(not (rig.data / "spool").exists(), f"a spool was made: {spool_of(rig)}")
         rig.start()
         with contextlib.closing(rig.client()) as client:
