@@ -668,7 +668,6 @@ static OTHERS: &[Provider] = &[
         equivalents: &["spf.sendinblue.com"],
         own_return_path: true,
         selectors: &["mail", "brevo1", "brevo2"],
-        ..USUAL
     },
     Provider {
         name: "SendGrid",
