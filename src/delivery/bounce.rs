@@ -13,7 +13,9 @@ use crate::message::{Envelope, Recipient, TenantId, date};
 use crate::prepare::Origin;
 use crate::smtp::address::Address;
 use crate::smtp::xtext;
-use crate::spool::{Admitted, Kind, Notice, Owed, OwedRecipient, Spool, Stored};
+use crate::spool::{
+    Admitted, Kind, Notice, Owed, OwedRecipient, Spool, Spooled, StoreError, Stored,
+};
 use crate::tenant::Tenant;
 
 /// Single notices a minute to one return path; what is more waits for a digest.
@@ -165,13 +167,14 @@ impl Bouncer {
             &tools.spool,
             tenant.id.clone(),
             Kind::Bounce,
-            None,
-            &to,
+            std::slice::from_ref(&to),
             text.as_bytes(),
         )
         .await
         {
-            Ok(id) => {
+            Ok(mut spooled) => {
+                tools.spool.release(&mut spooled);
+                let id = spooled.id();
                 for notice in single {
                     let event = match notice.notice {
                         Notice::Failed => "bounce",
@@ -197,20 +200,22 @@ async fn strike(spool: &Spool, seqs: Vec<i64>) {
     }
 }
 
-/// Puts a message of our own into the spool.
-pub async fn submit(
+/// Puts a message of our own into the spool. Its return path is null; delivery learns of it by
+/// [`Spool::release`].
+pub(super) async fn submit(
     spool: &Spool,
     tenant: TenantId,
     kind: Kind,
-    mail_from: Option<Address>,
-    to: &Address,
+    to: &[Address],
     message: &[u8],
-) -> Result<crate::message::MessageId, String> {
+) -> Result<Spooled, StoreError> {
     let mut content = spool.incoming();
-    content.push(message).map_err(|e| e.to_string())?;
+    content
+        .push(message)
+        .map_err(|e| StoreError::Failed(e.to_string()))?;
     let envelope = Envelope {
-        mail_from,
-        recipients: vec![Recipient::new(to.clone())],
+        mail_from: None,
+        recipients: to.iter().cloned().map(Recipient::new).collect(),
         smtputf8: false,
         ret_full: None,
         envid: None,
@@ -225,9 +230,7 @@ pub async fn submit(
         hung_up: None,
         apart: Vec::new(),
     };
-    let mut spooled = spool.commit(admitted).await.map_err(|e| e.to_string())?;
-    spool.release(&mut spooled);
-    Ok(spooled.id())
+    spool.commit(admitted).await
 }
 
 /// The notice as RFC 3464 wants it: for people, for programs, and the original's header.

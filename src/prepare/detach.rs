@@ -7,7 +7,8 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use super::encode::{DEPTH_LIMIT, boundary, media_type, parameter, split};
+use super::delimiters::split;
+use super::encode::{DEPTH_LIMIT, boundary, media_type, parameter};
 use crate::message::header::Header;
 use crate::message::rfc2047;
 
@@ -132,7 +133,7 @@ impl<'a> Part<'a> {
         }
     }
 
-    fn children(&self) -> Option<(super::encode::Split, Vec<Range<usize>>)> {
+    fn children(&self) -> Option<(super::delimiters::Split, Vec<Range<usize>>)> {
         if !self.kind.starts_with("multipart/") {
             return None;
         }

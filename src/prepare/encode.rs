@@ -1,7 +1,7 @@
 //! From 8 bits to 7, and from endless lines to short ones, where the next server demands it
 //! (RFC 2045 section 6, RFC 6152 section 3). A part that needs nothing stays byte for byte.
 
-use std::ops::Range;
+use super::delimiters::split;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -469,57 +469,6 @@ pub(super) fn boundary(content_type: &str) -> Option<String> {
         Some(joined)
     })?;
     (!whole.is_empty() && whole.len() <= 1000).then_some(whole)
-}
-
-/// A multipart body by places: delimiter lines, and what stands between them.
-pub(super) struct Split {
-    /// Each part: its delimiter line, its content without the line end that belongs to the next
-    /// delimiter.
-    pub parts: Vec<(Range<usize>, Range<usize>)>,
-    /// The closing delimiter line; `None`: it is missing.
-    pub close: Option<Range<usize>>,
-}
-
-/// Finds the parts (RFC 2046 section 5.1.1).
-pub(super) fn split(boundary: &str, body: &[u8]) -> Split {
-    let delimiter = [b"--", boundary.as_bytes()].concat();
-    let mut split = Split {
-        parts: Vec::new(),
-        close: None,
-    };
-    let mut open: Option<Range<usize>> = None;
-    let mut at = 0;
-    while at < body.len() && split.close.is_none() {
-        let end = memchr::memchr(b'\n', &body[at..]).map_or(body.len(), |n| at + n + 1);
-        let line = body[at..end].trim_ascii_end();
-        let is_close = line.len() == delimiter.len() + 2
-            && line.starts_with(&delimiter)
-            && line.ends_with(b"--");
-        if line == delimiter || is_close {
-            if let Some(delimiter) = open.take() {
-                let content = delimiter.end..at;
-                let gap = if body[content.clone()].ends_with(b"\r\n") {
-                    2
-                } else {
-                    0
-                };
-                split
-                    .parts
-                    .push((delimiter, content.start..content.end - gap));
-            }
-            if is_close {
-                split.close = Some(at..end);
-            } else {
-                open = Some(at..end);
-            }
-        }
-        at = end;
-    }
-    if let Some(delimiter) = open {
-        let content = delimiter.end..body.len();
-        split.parts.push((delimiter, content));
-    }
-    split
 }
 
 fn multipart(

@@ -3,6 +3,7 @@
 //! corrected setting heals mail that is already waiting.
 
 pub mod attach;
+mod delimiters;
 pub mod detach;
 pub mod dkim;
 pub mod encode;

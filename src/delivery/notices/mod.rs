@@ -17,16 +17,15 @@ pub(super) use events::{given_up, of_end, of_failure, of_fallback, of_key, of_ro
 use events::pick;
 
 use super::attempt::Now;
-use super::bounce::quoted;
+use super::bounce::{quoted, submit};
 use super::scheduler::{Scheduler, lock};
 use crate::explain::Language;
-use crate::message::{Envelope, Recipient, TenantId, changes_direction, date, rfc2047};
-use crate::prepare::Origin;
-use crate::spool::{Admitted, Kind, Note, Noted, Spool, Spooled, StoreError};
+use crate::message::{TenantId, changes_direction, date, rfc2047};
+use crate::spool::{Kind, Note, Noted, Spool, StoreError};
 use crate::tenant::Tenant;
 use crate::tenant::route::{self, RouteKey};
 
-/// Nothing new for so long: what was collected is one notice.
+/// Failures of mail come in floods: nothing new for so long, and what was collected is one notice.
 const QUIET: Duration = Duration::from_secs(3);
 /// So long is collected at most.
 const COLLECTED: Duration = Duration::from_secs(60);
@@ -145,10 +144,10 @@ impl Heap {
                 if more > 0 {
                     lines.push(match language {
                         Language::De => {
-                            format!("… und {more} weitere: postbote queue list --state failed")
+                            format!("… und {more} weitere: postbote queue list --tenant {tenant} --state failed")
                         }
                         Language::En => {
-                            format!("… and {more} more: postbote queue list --state failed")
+                            format!("… and {more} more: postbote queue list --tenant {tenant} --state failed")
                         }
                     });
                 }
@@ -297,28 +296,8 @@ impl Scheduler {
         message: &[u8],
     ) -> Result<(), StoreError> {
         let spool: &Spool = &self.inner.tools.spool;
-        let mut content = spool.incoming();
-        content
-            .push(message)
-            .map_err(|e| StoreError::Failed(e.to_string()))?;
-        let recipients = tenant.notices.iter().cloned().map(Recipient::new).collect();
-        let admitted = Admitted {
-            tenant: tenant.id.clone(),
-            kind: Kind::Notice,
-            envelope: Envelope {
-                mail_from: None,
-                recipients,
-                smtputf8: false,
-                ret_full: None,
-                envid: None,
-            },
-            origin: Origin::default(),
-            content,
-            held: false,
-            hung_up: None,
-            apart: Vec::new(),
-        };
-        let mut spooled: Spooled = spool.commit(admitted).await?;
+        let to = &tenant.notices;
+        let mut spooled = submit(spool, tenant.id.clone(), Kind::Notice, to, message).await?;
         {
             // Delivery learns at once that it waits and which way it takes.
             let mut queues = lock(&self.inner);

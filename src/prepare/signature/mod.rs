@@ -3,7 +3,6 @@
 //! or encrypted stays so as a whole.
 
 mod charset;
-mod delimiters;
 mod html;
 mod text;
 mod transfer;
@@ -217,7 +216,7 @@ impl<'a> Part<'a> {
         let Some(boundary) = boundary(content_type) else {
             return Ok(parts);
         };
-        let split = delimiters::split(&boundary, self.body());
+        let split = crate::prepare::delimiters::split(&boundary, self.body());
         let body = self.start + self.header.body;
         for (n, (_, content)) in split.parts.iter().enumerate() {
             let next = split.parts.get(n + 1).map(|(delimiter, _)| delimiter);

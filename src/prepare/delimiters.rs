@@ -2,9 +2,16 @@
 
 use std::ops::Range;
 
-use crate::prepare::encode::Split;
+/// A multipart body by places: delimiter lines, and what stands between them.
+pub(super) struct Split {
+    /// Each part: its delimiter line, its content without the line end that belongs to the next
+    /// delimiter.
+    pub parts: Vec<(Range<usize>, Range<usize>)>,
+    /// The closing delimiter line; `None`: it is missing.
+    pub close: Option<Range<usize>>,
+}
 
-/// Finds the parts, as [`crate::prepare::encode::split`] does.
+/// Finds the parts (RFC 2046 section 5.1.1).
 pub(super) fn split(boundary: &str, body: &[u8]) -> Split {
     let delimiter = [b"--", boundary.as_bytes()].concat();
     let mut split = Split {
@@ -49,12 +56,53 @@ pub(super) fn split(boundary: &str, body: &[u8]) -> Split {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::prepare::encode;
 
     type Places = (Vec<(Range<usize>, Range<usize>)>, Option<Range<usize>>);
 
+    /// The same line by line.
+    fn line_by_line(boundary: &str, body: &[u8]) -> Split {
+        let delimiter = [b"--", boundary.as_bytes()].concat();
+        let mut split = Split {
+            parts: Vec::new(),
+            close: None,
+        };
+        let mut open: Option<Range<usize>> = None;
+        let mut at = 0;
+        while at < body.len() && split.close.is_none() {
+            let end = memchr::memchr(b'\n', &body[at..]).map_or(body.len(), |n| at + n + 1);
+            let line = body[at..end].trim_ascii_end();
+            let is_close = line.len() == delimiter.len() + 2
+                && line.starts_with(&delimiter)
+                && line.ends_with(b"--");
+            if line == delimiter || is_close {
+                if let Some(delimiter) = open.take() {
+                    let content = delimiter.end..at;
+                    let gap = if body[content.clone()].ends_with(b"\r\n") {
+                        2
+                    } else {
+                        0
+                    };
+                    split
+                        .parts
+                        .push((delimiter, content.start..content.end - gap));
+                }
+                if is_close {
+                    split.close = Some(at..end);
+                } else {
+                    open = Some(at..end);
+                }
+            }
+            at = end;
+        }
+        if let Some(delimiter) = open {
+            let content = delimiter.end..body.len();
+            split.parts.push((delimiter, content));
+        }
+        split
+    }
+
     fn both(boundary: &str, body: &[u8]) -> [Places; 2] {
-        let (fast, slow) = (split(boundary, body), encode::split(boundary, body));
+        let (fast, slow) = (split(boundary, body), line_by_line(boundary, body));
         [(fast.parts, fast.close), (slow.parts, slow.close)]
     }
 
