@@ -158,12 +158,7 @@ impl Spool {
                 stored.id
             )));
         };
-        let due = match stored.state {
-            State::Queued | State::Deferred | State::Suspended => true,
-            State::Uncertain => stored.next.is_some(),
-            State::Held | State::Failed | State::Done => false,
-        };
-        if !due {
+        if stored.plan().is_none() {
             release();
             return Ok(None);
         }

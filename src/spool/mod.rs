@@ -149,6 +149,17 @@ pub enum Hint {
 }
 
 impl Stored {
+    /// How it waits by itself; `None`: only a person sets it going again.
+    pub fn plan(&self) -> Option<Waiting> {
+        match self.state {
+            State::Queued | State::Deferred => Some(self.waiting(self.next)),
+            // When, its route decides.
+            State::Suspended => Some(self.waiting(None)),
+            State::Uncertain => self.next.map(|next| self.waiting(Some(next))),
+            State::Held | State::Failed | State::Done => None,
+        }
+    }
+
     /// What delivery has to know of it while it waits until then (`None`: no longer).
     pub fn waiting(&self, next: Option<Timestamp>) -> Waiting {
         Waiting {

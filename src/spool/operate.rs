@@ -1,13 +1,15 @@
 //! What an operator sees and does: lists, one message's story, hold, release, retry, remove,
 //! bounce. The same for a running server and for a stopped one's spool.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::rows::{self, COLUMNS, from_row};
-use super::{Hint, Kind, Settlement, Spool, State, StoreError, Stored, lock};
+use super::{Hint, Kind, Settlement, Spool, State, StoreError, Stored, Waiting, lock};
 use crate::message::{Envelope, MessageId, Role, TenantId};
 
 /// Which messages are meant.
@@ -73,7 +75,7 @@ impl Spool {
     /// Messages that wait or have failed, oldest first, as JSON objects.
     pub fn list(&self, filter: &Filter, overlay: &dyn Overlay) -> Result<Vec<Value>, StoreError> {
         let mut listed = Vec::new();
-        for stored in self.select(filter, false)? {
+        for stored in self.select(filter, 0, usize::MAX)? {
             let active = self.is_active(stored.seq);
             let shown = describe(&stored, active, overlay);
             if filter
@@ -87,50 +89,55 @@ impl Spool {
         Ok(listed)
     }
 
-    fn select(&self, filter: &Filter, by_row_state: bool) -> Result<Vec<Stored>, StoreError> {
+    /// The chosen messages behind a number, oldest first, at most so many; whatever state a filter
+    /// names is looked at by the caller, who knows the lanes.
+    fn select(
+        &self,
+        filter: &Filter,
+        behind: i64,
+        limit: usize,
+    ) -> Result<Vec<Stored>, StoreError> {
         let bodies = self.inner.bodies.directory().to_owned();
+        let most = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut found: Vec<Stored> = self.inner.store.read_now(|db| {
-            let mut sql = format!("SELECT {COLUMNS} FROM messages WHERE 1");
-            let mut values: Vec<String> = Vec::new();
-            if !filter.ids.is_empty() {
-                sql.push_str(&format!(
-                    " AND id IN ({})",
-                    vec!["?"; filter.ids.len()].join(",")
-                ));
-                values.extend(filter.ids.iter().map(|id| id.to_ascii_lowercase()));
+            let mut sql = format!("SELECT {COLUMNS} FROM messages WHERE seq > ?");
+            let mut values: Vec<&dyn rusqlite::ToSql> = vec![&behind];
+            let ids: Vec<String> = filter
+                .ids
+                .iter()
+                .map(|id| id.to_ascii_lowercase())
+                .collect();
+            if !ids.is_empty() {
+                let marks = vec!["?"; ids.len()].join(",");
+                sql.push_str(&format!(" AND id IN ({marks})"));
+                values.extend(ids.iter().map(|id| id as &dyn rusqlite::ToSql));
             }
             if let Some(tenant) = &filter.tenant {
                 sql.push_str(" AND tenant = ?");
-                values.push(tenant.clone());
+                values.push(tenant);
             }
-            if let (Some(state), true) = (&filter.state, by_row_state) {
-                sql.push_str(" AND state = ?");
-                values.push(state.clone());
-            }
-            sql.push_str(" ORDER BY seq");
+            sql.push_str(" ORDER BY seq LIMIT ?");
+            values.push(&most);
             let mut query = db.prepare(&sql)?;
             query
-                .query_map(rusqlite::params_from_iter(values), |row| {
-                    from_row(row, &bodies)
-                })?
+                .query_map(&values[..], |row| from_row(row, &bodies))?
                 .collect()
         })?;
         // What is young is there only while the database cannot be written.
+        let until = if found.len() < limit {
+            i64::MAX
+        } else {
+            found.last().map_or(i64::MAX, |stored| stored.seq)
+        };
         for young in self.inner.store.journal().young(|young| young.waiting()) {
-            let wanted = (filter.ids.is_empty()
-                || filter
-                    .ids
-                    .iter()
-                    .any(|id| young.id.as_str().eq_ignore_ascii_case(id)))
+            let named = |id: &String| young.id.as_str().eq_ignore_ascii_case(id);
+            let wanted = young.seq > behind
+                && young.seq <= until
+                && (filter.ids.is_empty() || filter.ids.iter().any(named))
                 && filter
                     .tenant
                     .as_ref()
-                    .is_none_or(|t| young.tenant.as_str() == t)
-                && (!by_row_state
-                    || filter
-                        .state
-                        .as_ref()
-                        .is_none_or(|s| young.state.word() == s));
+                    .is_none_or(|t| young.tenant.as_str() == t);
             if wanted && !found.iter().any(|stored| stored.seq == young.seq) {
                 found.push(Stored::clone(&young));
             }
@@ -144,7 +151,7 @@ impl Spool {
             ids: vec![id.to_owned()],
             ..Filter::default()
         };
-        if let Some(stored) = self.select(&filter, false)?.first() {
+        if let Some(stored) = self.select(&filter, 0, 1)?.first() {
             return Ok(Some(describe(stored, self.is_active(stored.seq), overlay)));
         }
         let id = id.to_ascii_lowercase();
@@ -173,7 +180,7 @@ impl Spool {
     }
 
     /// Does something to the chosen messages. `bounce` is left to the caller, who knows whom to
-    /// tell; here it makes them due with nothing but an end.
+    /// tell; here it is only looked who can be told.
     pub async fn operate(
         &self,
         action: Action,
@@ -181,134 +188,107 @@ impl Spool {
         overlay: &dyn Overlay,
     ) -> Result<Report, StoreError> {
         let mut report = Report::default();
-        let chosen: Vec<Stored> = self
-            .select(filter, false)?
-            .into_iter()
-            .filter(|stored| {
-                filter
-                    .state
-                    .as_ref()
-                    .is_none_or(|wanted| describe(stored, false, overlay)["state"] == *wanted)
-            })
-            .collect();
-        for id in &filter.ids {
-            if !chosen
-                .iter()
-                .any(|s| s.id.as_str().eq_ignore_ascii_case(id))
-            {
-                report
-                    .refused
-                    .push((id.clone(), "no such message waits or has failed".to_owned()));
-            }
+        let mut unseen: Vec<&String> = filter.ids.iter().collect();
+        let mut behind = 0;
+        loop {
+            let page = self.select(filter, behind, PAGE)?;
+            let Some(last) = page.iter().map(|stored| stored.seq).max() else {
+                break;
+            };
+            behind = last;
+            let chosen: Vec<Stored> = page
+                .into_iter()
+                .filter(|stored| {
+                    let state = filter.state.as_ref();
+                    state.is_none_or(|wanted| describe(stored, false, overlay)["state"] == *wanted)
+                })
+                .collect();
+            unseen.retain(|id| {
+                !chosen
+                    .iter()
+                    .any(|s| s.id.as_str().eq_ignore_ascii_case(id))
+            });
+            self.operate_page(action, chosen, &mut report).await?;
         }
-        for stored in chosen {
-            let id = stored.id.to_string();
-            match self.operate_one(action, &stored).await? {
-                Ok(()) => report.done.push(id),
-                Err(reason) => report.refused.push((id, reason.to_owned())),
-            }
-        }
+        report.refused.extend(
+            unseen
+                .into_iter()
+                .map(|id| (id.clone(), "no such message waits or has failed".to_owned())),
+        );
         Ok(report)
     }
 
-    async fn operate_one(
+    /// One page of it, in one commit.
+    async fn operate_page(
         &self,
         action: Action,
-        stored: &Stored,
-    ) -> Result<Result<(), &'static str>, StoreError> {
-        let seq = stored.seq;
-        // While it is in delivery its fate is being decided; afterwards the order can be given.
-        if !lock(&self.inner.active).insert(seq) {
-            return Ok(Err(
-                "it is being delivered right now; try again in a moment",
-            ));
+        chosen: Vec<Stored>,
+        report: &mut Report,
+    ) -> Result<(), StoreError> {
+        let mut hold = Hold {
+            spool: self,
+            taken: HashMap::new(),
+        };
+        let mut changes: Vec<RowChange> = Vec::new();
+        let mut done = Vec::new();
+        for stored in chosen {
+            let id = stored.id.to_string();
+            // While it is in delivery its fate is being decided; afterwards the order can be given.
+            if !hold.take(&stored) {
+                let words = "it is being delivered right now; try again in a moment";
+                report.refused.push((id, words.to_owned()));
+                continue;
+            }
+            match decide(action, &stored)? {
+                Decision::Refused(reason) => report.refused.push((id, reason.to_owned())),
+                Decision::AsItIs => done.push(stored),
+                Decision::Change(change) => {
+                    changes.push(change);
+                    lock(&self.inner.memory).remove(stored.seq);
+                    done.push(stored);
+                }
+            }
         }
-        let outcome = self.change_one(action, stored).await;
-        self.inner.ahead.forget();
-        lock(&self.inner.active).remove(&seq);
-        let due = matches!(
-            (action, &outcome),
-            (Action::Retry | Action::Release, Ok(Ok(())))
-        );
-        if due {
-            self.hint(Hint::Waiting(stored.waiting(None)));
-            self.hint(Hint::Tenant(stored.tenant.clone()));
-        } else if stored.state != State::Held
-            && stored.state != State::Failed
-            && !matches!(outcome, Ok(Ok(())))
-        {
-            self.wake();
+        if !changes.is_empty() {
+            self.inner
+                .store
+                .change(move |db| changes.into_iter().try_for_each(|change| change(db)))
+                .await?;
+            self.inner.ahead.forget();
         }
-        outcome
-    }
-
-    async fn change_one(
-        &self,
-        action: Action,
-        stored: &Stored,
-    ) -> Result<Result<(), &'static str>, StoreError> {
-        let seq = stored.seq;
-        let now = Timestamp::now().as_millisecond();
-        lock(&self.inner.memory).remove(seq);
-        match action {
-            Action::Hold if matches!(stored.state, State::Held | State::Failed) => Ok(Err("it is held or has failed already")),
-            Action::Hold => self.update(move |db| db.execute("UPDATE messages SET state = 'held', held_since = ?2, reason = 'held by a person' WHERE seq = ?1", params![seq, now])).await,
-            Action::Release if stored.state != State::Held => Ok(Err("it is not held")),
-            Action::Retry | Action::Release => {
-                let mut recipients = stored.recipients.clone();
-                if stored.state == State::Failed {
-                    for recipient in &mut recipients {
-                        if recipient.status == super::RecipientStatus::Bounced {
-                            recipient.status = super::RecipientStatus::Deferred;
-                        }
+        let mut tenants: Vec<TenantId> = Vec::new();
+        for stored in done {
+            report.done.push(stored.id.to_string());
+            let failed = stored.state == State::Failed;
+            match action {
+                Action::Retry | Action::Release => {
+                    if failed {
+                        let bytes = &self.inner.bytes;
+                        bytes.fetch_add(stored.size, std::sync::atomic::Ordering::Relaxed);
+                    }
+                    hold.taken.insert(stored.seq, Some(stored.waiting(None)));
+                    if !tenants.contains(&stored.tenant) {
+                        tenants.push(stored.tenant);
                     }
                 }
-                let restart = stored.state == State::Failed;
-                if restart {
-                    self.inner.bytes.fetch_add(stored.size, std::sync::atomic::Ordering::Relaxed);
+                Action::Remove => {
+                    hold.taken.insert(stored.seq, None);
+                    if !failed {
+                        self.subtract(stored.size);
+                    }
+                    self.free(&stored.content);
                 }
-                let decided = action == Action::Retry;
-                let accepted_age = now - stored.accepted.as_millisecond();
-                self.update(move |db| {
-                    db.execute(
-                        "UPDATE messages SET state = 'queued', next = NULL, reason = '', recipients = ?2,
-                         uncertain = CASE WHEN NOT ?6 OR uncertain LIKE ?7 || '%' THEN uncertain ELSE ?7 || uncertain END,
-                         excluded = CASE WHEN ?3 THEN ?4 ELSE excluded + CASE WHEN held_since IS NULL THEN 0 ELSE ?5 - held_since END END, held_since = NULL WHERE seq = ?1",
-                        params![seq, rows::json(&recipients)?, restart, accepted_age, now, decided, super::message::DECIDED],
-                    )
-                })
-                .await
-            }
-            Action::Remove => {
-                let mut history = rows::history(stored, &Settlement::removed(stored), None)
-                    .map_err(|e| StoreError::of(&e))?;
-                history.state = "removed".to_owned();
-                let result = self
-                    .update(move |db| {
-                        rows::insert_history(db, &history)?;
-                        rows::delete(db, seq).map(|()| 1)
-                    })
-                    .await?;
-                if stored.state != State::Failed {
-                    self.subtract(stored.size);
+                Action::Hold => {
+                    hold.taken.insert(stored.seq, None);
                 }
-                self.free(&stored.content);
-                Ok(result)
+                Action::Bounce => {}
             }
-            Action::Bounce if stored.envelope.mail_from.is_none() => Ok(Err("it has no return path: nobody could be told; remove it instead")),
-            Action::Bounce => Ok(Ok(())),
         }
-    }
-
-    async fn update(
-        &self,
-        change: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<usize> + Send + 'static,
-    ) -> Result<Result<(), &'static str>, StoreError> {
-        self.inner
-            .store
-            .change(move |db| change(db).map(|_| ()))
-            .await
-            .map(Ok)
+        drop(hold);
+        for tenant in tenants {
+            self.hint(Hint::Tenant(tenant));
+        }
+        Ok(())
     }
 
     /// Messages by tenant and state, for the metrics.
@@ -379,6 +359,110 @@ impl Spool {
             )
             .optional()
         })
+    }
+}
+
+/// So many messages are changed in one commit. Meanwhile they are not delivered.
+const PAGE: usize = 500;
+
+type RowChange = Box<dyn FnOnce(&rusqlite::Connection) -> rusqlite::Result<()> + Send>;
+
+/// What an action means for a message.
+enum Decision {
+    /// It cannot be done, and why.
+    Refused(&'static str),
+    /// Its row says so already.
+    AsItIs,
+    /// Its row changes.
+    Change(RowChange),
+}
+
+fn decide(action: Action, stored: &Stored) -> Result<Decision, StoreError> {
+    let seq = stored.seq;
+    let now = Timestamp::now().as_millisecond();
+    let change = |change: RowChange| Ok(Decision::Change(change));
+    match action {
+        Action::Hold if matches!(stored.state, State::Held | State::Failed) => {
+            Ok(Decision::Refused("it is held or has failed already"))
+        }
+        Action::Hold => change(Box::new(move |db| {
+            db.prepare_cached("UPDATE messages SET state = 'held', held_since = ?2, reason = 'held by a person' WHERE seq = ?1")?
+                .execute(params![seq, now])
+                .map(|_| ())
+        })),
+        Action::Release if stored.state != State::Held => Ok(Decision::Refused("it is not held")),
+        Action::Retry
+            if stored.state == State::Queued
+                && stored.next.is_none()
+                && stored.reason.is_empty()
+                && stored.uncertain.is_none() =>
+        {
+            Ok(Decision::AsItIs)
+        }
+        Action::Retry | Action::Release => {
+            let restart = stored.state == State::Failed;
+            let mut recipients = stored.recipients.clone();
+            for recipient in recipients.iter_mut().filter(|_| restart) {
+                if recipient.status == super::RecipientStatus::Bounced {
+                    recipient.status = super::RecipientStatus::Deferred;
+                }
+            }
+            let decided = action == Action::Retry;
+            let accepted_age = now - stored.accepted.as_millisecond();
+            change(Box::new(move |db| {
+                db.prepare_cached(
+                    "UPDATE messages SET state = 'queued', next = NULL, reason = '', recipients = ?2,
+                     uncertain = CASE WHEN NOT ?6 OR uncertain LIKE ?7 || '%' THEN uncertain ELSE ?7 || uncertain END,
+                     excluded = CASE WHEN ?3 THEN ?4 ELSE excluded + CASE WHEN held_since IS NULL THEN 0 ELSE ?5 - held_since END END, held_since = NULL WHERE seq = ?1",
+                )?
+                .execute(params![seq, rows::json(&recipients)?, restart, accepted_age, now, decided, super::message::DECIDED])
+                .map(|_| ())
+            }))
+        }
+        Action::Remove => {
+            let mut history = rows::history(stored, &Settlement::removed(stored), None)
+                .map_err(|e| StoreError::of(&e))?;
+            history.state = "removed".to_owned();
+            change(Box::new(move |db| {
+                rows::insert_history(db, &history)?;
+                rows::delete(db, seq)
+            }))
+        }
+        Action::Bounce if stored.envelope.mail_from.is_none() => Ok(Decision::Refused(
+            "it has no return path: nobody could be told; remove it instead",
+        )),
+        Action::Bounce => Ok(Decision::AsItIs),
+    }
+}
+
+/// Messages that are kept from delivery while a person's order is carried out. Delivery, which may
+/// have asked for one of them meanwhile, hears afterwards what is to become of each.
+struct Hold<'a> {
+    spool: &'a Spool,
+    taken: HashMap<i64, Option<Waiting>>,
+}
+
+impl Hold<'_> {
+    /// `false`: it is in delivery.
+    fn take(&mut self, stored: &Stored) -> bool {
+        let free = lock(&self.spool.inner.active).insert(stored.seq);
+        if free {
+            self.taken.insert(stored.seq, stored.plan());
+        }
+        free
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        let mut active = lock(&self.spool.inner.active);
+        for seq in self.taken.keys() {
+            active.remove(seq);
+        }
+        drop(active);
+        for waiting in self.taken.drain().filter_map(|(_, plan)| plan) {
+            self.spool.hint(Hint::Waiting(waiting));
+        }
     }
 }
 
