@@ -1,19 +1,30 @@
-//! What the linker does for an idle till's memory: what never runs (panics, errors of C code) stands
-//! apart from what does, and relocations are packed where the C library can load them (glibc 2.36
-//! and later).
+//! What the linker does for an idle till's memory: what a server uses stands together, what never
+//! runs (panics, errors of C code) apart, and relocations are packed where the C library can load
+//! them (glibc 2.36 and later).
 
+use std::path::Path;
 use std::process::Command;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    let target = std::env::var("TARGET").unwrap_or_default();
-    let host = std::env::var("HOST").unwrap_or_default();
+    println!("cargo:rerun-if-changed=link/functions.ld");
+    let variable = |name: &str| std::env::var(name).unwrap_or_default();
+    let (target, host) = (variable("TARGET"), variable("HOST"));
     if !target.ends_with("-linux-gnu") {
         return;
     }
     println!("cargo:rustc-link-arg-bins=-Wl,-z,keep-text-section-prefix");
     if target == host && glibc().is_some_and(|v| v >= (2, 36)) {
         println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+    }
+    // GNU ld and lld know such a list; somebody's own linker (mold, say) may not.
+    let flags = variable("CARGO_ENCODED_RUSTFLAGS");
+    let usual = variable("RUSTC_LINKER").is_empty()
+        && !flags.contains("linker")
+        && !flags.contains("fuse-ld");
+    if usual && variable("PROFILE") == "release" {
+        let list = Path::new(&variable("CARGO_MANIFEST_DIR")).join("link/functions.ld");
+        println!("cargo:rustc-link-arg-bins=-T{}", list.display());
     }
 }
 

@@ -67,3 +67,7 @@ lanes COUNT="500":
 # The demo
 run:
     cargo run --release -- run
+
+# The list of functions that stand together in the program (link/functions.ld), made anew
+functions:
+    link/functions
