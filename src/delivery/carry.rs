@@ -63,9 +63,9 @@ pub(super) async fn deliver(
     let kib = u32::try_from(stored.content.size() / 1024 + 1)
         .unwrap_or(u32::MAX)
         .min(MEMORY_KIB as u32);
-    let _permit = match &stored.content {
-        Content::Memory(_) => None,
-        Content::File { .. } => tools.memory.acquire_many(kib).await.ok(),
+    let _permit = match stored.content.in_memory() {
+        Some(_) => None,
+        None => tools.memory.acquire_many(kib).await.ok(),
     };
     let content = match read_content(stored).await {
         Ok(content) => content,
@@ -383,6 +383,10 @@ async fn read_content(stored: &Arc<Stored>) -> Result<Bytes, Box<Failure>> {
     };
     let (bytes, intact) = match &stored.content {
         Content::Memory(bytes) => (bytes.clone(), is_intact(stored, bytes)),
+        // Hashed when it came, and in nobody's hands but ours since.
+        Content::File {
+            kept: Some(kept), ..
+        } => (kept.bytes().clone(), true),
         Content::File { path, .. } => {
             let stored = Arc::clone(stored);
             // Its hash, too, takes its time.

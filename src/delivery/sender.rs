@@ -227,16 +227,17 @@ pub fn return_path(tenant: &Tenant, stored: &Stored) -> Address {
 /// The beginning of a message with its whole header section; empty if it cannot be read.
 pub(super) fn head(stored: &Stored) -> Bytes {
     use std::io::Read as _;
-    match &stored.content {
-        Content::Memory(bytes) => bytes.clone(),
-        Content::File { path, .. } => {
-            let mut head = Vec::new();
-            let limit = crate::message::content::HEADER_LIMIT as u64;
-            match std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut head))
-            {
-                Ok(_) => head.into(),
-                Err(_) => Bytes::new(),
-            }
-        }
+    let limit = crate::message::content::HEADER_LIMIT;
+    if let Some(bytes) = stored.content.in_memory() {
+        return bytes.slice(..bytes.len().min(limit));
+    }
+    let Content::File { path, .. } = &stored.content else {
+        return Bytes::new();
+    };
+    let mut head = Vec::new();
+    match std::fs::File::open(path).and_then(|file| file.take(limit as u64).read_to_end(&mut head))
+    {
+        Ok(_) => head.into(),
+        Err(_) => Bytes::new(),
     }
 }

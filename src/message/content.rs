@@ -1,8 +1,10 @@
 //! The bytes of a message: small ones in memory, large ones in a file of the spool.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Bodies up to this many octets live in memory and in the store's database, larger ones in a
 /// file beside it.
@@ -25,7 +27,28 @@ pub enum Content {
         path: PathBuf,
         /// Octets.
         size: u64,
+        /// The same in memory, of one that has just come in.
+        kept: Option<Arc<Kept>>,
     },
+}
+
+/// The octets of a message that has just come in, as long as there is room to keep them.
+#[derive(Debug)]
+pub struct Kept {
+    bytes: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Kept {
+    /// Octets that were accepted and hashed, and the room that they take.
+    pub fn new(bytes: Bytes, room: OwnedSemaphorePermit) -> Self {
+        Self { bytes, _room: room }
+    }
+
+    /// The octets.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
 }
 
 impl Content {
@@ -42,13 +65,21 @@ impl Content {
         use std::io::Read as _;
         match self {
             Content::Memory(bytes) => Ok(bytes.clone()),
-            Content::File { path, size } => {
+            Content::File { path, size, .. } => {
                 let mut bytes = Vec::with_capacity(usize::try_from(*size).unwrap_or(0) + 1);
                 std::fs::File::open(path)?
                     .take(*size)
                     .read_to_end(&mut bytes)?;
                 Ok(bytes.into())
             }
+        }
+    }
+
+    /// Its bytes, if they need not be read.
+    pub fn in_memory(&self) -> Option<&Bytes> {
+        match self {
+            Content::Memory(bytes) => Some(bytes),
+            Content::File { kept, .. } => kept.as_ref().map(|kept| &kept.bytes),
         }
     }
 

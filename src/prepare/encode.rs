@@ -45,14 +45,15 @@ pub fn has_eight_bit(bytes: &[u8]) -> bool {
 
 /// Whether any line is longer than SMTP carries.
 pub fn has_long_line(bytes: &[u8]) -> bool {
-    let mut start = 0;
-    for end in memchr::memchr_iter(b'\n', bytes) {
-        if end - start > LINE_LIMIT + 1 {
-            return true;
+    let mut rest = bytes;
+    // From one line end to the last one that is near enough: the lines between are not looked at.
+    while rest.len() > LINE_LIMIT {
+        match memchr::memrchr(b'\n', &rest[..rest.len().min(LINE_LIMIT + 2)]) {
+            Some(end) => rest = &rest[end + 1..],
+            None => return true,
         }
-        start = end + 1;
     }
-    bytes.len() - start > LINE_LIMIT
+    false
 }
 
 fn needs_change(bytes: &[u8], eight_bit_ok: bool) -> bool {
@@ -622,6 +623,31 @@ fn quote(text: &[u8], strip_blanks: bool, keep: impl Fn(u8) -> bool) -> Vec<u8> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_lines_are_found_wherever_they_are() {
+        // By lengths of lines without CRLF; the last one may have none.
+        let cases: [(&[usize], usize, bool); 9] = [
+            (&[], 0, false),
+            (&[], 998, false),
+            (&[], 999, true),
+            (&[998], 0, false),
+            (&[999], 0, true),
+            (&[76, 76, 998, 76], 998, false),
+            (&[76, 76, 999, 76], 10, true),
+            (&[997, 1, 0, 996, 3], 999, true),
+            (&[500, 500, 500, 998, 998, 1], 1, false),
+        ];
+        for (lines, last, long) in cases {
+            let mut text = Vec::new();
+            for length in lines {
+                text.resize(text.len() + length, b'x');
+                text.extend_from_slice(b"\r\n");
+            }
+            text.resize(text.len() + last, b'x');
+            assert_eq!(has_long_line(&text), long, "{lines:?} {last}");
+        }
+    }
 
     #[test]
     fn leaf_text_and_binary() {

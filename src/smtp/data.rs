@@ -93,11 +93,29 @@ impl Receiver {
     pub fn feed(&mut self, input: &[u8], out: &mut Vec<u8>) -> usize {
         let mut i = 0;
         while i < input.len() && !self.done {
-            // The fast way: inside a line nothing but CR, LF and NUL matters.
+            // The fast way: inside a line nothing but CR, LF and NUL matters, and behind a CRLF a
+            // line that begins with none of these and no dot is like the one before.
             if self.segment == Segment::Other && !self.pending_cr {
-                let stop =
-                    memchr::memchr3(b'\r', b'\n', 0, &input[i..]).map_or(input.len(), |n| i + n);
-                out.extend_from_slice(&input[i..stop]);
+                let (start, mut ended) = (i, false);
+                let stop = loop {
+                    let Some(n) = memchr::memchr3(b'\r', b'\n', 0, &input[i..]) else {
+                        break input.len();
+                    };
+                    match input.get(i + n..i + n + 3) {
+                        Some([b'\r', b'\n', next]) if !matches!(next, b'.' | b'\r' | b'\n' | 0) => {
+                            i += n + 3;
+                            ended = true;
+                        }
+                        _ => break i + n,
+                    }
+                };
+                if ended {
+                    self.lf_only_session = false;
+                    self.lf_only = false;
+                    self.previous = Break::Crlf;
+                    self.segment_nul = false;
+                }
+                out.extend_from_slice(&input[start..stop]);
                 i = stop;
                 if i == input.len() {
                     break;
@@ -219,14 +237,26 @@ impl Stuffer {
         if self.at_line_start && input.first() == Some(&b'.') {
             out.push(b'.');
         }
-        for lf in memchr::memchr_iter(b'\n', input) {
-            if input.get(lf + 1) == Some(&b'.') {
-                out.extend_from_slice(&input[start..=lf]);
-                out.push(b'.');
-                start = lf + 1;
-            }
+        for lf in memchr::memmem::find_iter(input, b"\n.") {
+            out.extend_from_slice(&input[start..=lf]);
+            out.push(b'.');
+            start = lf + 1;
         }
         out.extend_from_slice(&input[start..]);
+        self.pass(input);
+    }
+
+    /// Takes the next piece if it is its own stuffed form; `false`: it has to be pushed.
+    pub fn pass_as_it_is(&mut self, input: &[u8]) -> bool {
+        let dot = (self.at_line_start && input.first() == Some(&b'.'))
+            || memchr::memmem::find(input, b"\n.").is_some();
+        if !dot {
+            self.pass(input);
+        }
+        !dot
+    }
+
+    fn pass(&mut self, input: &[u8]) {
         if let Some(last) = input.last() {
             self.at_line_start = *last == b'\n';
         }
@@ -483,6 +513,17 @@ mod tests {
                     stuffer.push(&text[..cut], &mut wire);
                     stuffer.push(&text[cut..], &mut wire);
                     stuffer.finish(&mut wire);
+                    // What is passed as it is, is the same on the wire.
+                    let (mut passed, mut second) = (Vec::new(), Stuffer::default());
+                    for piece in [&text[..cut], &text[cut..]] {
+                        if second.pass_as_it_is(piece) {
+                            passed.extend_from_slice(piece);
+                        } else {
+                            second.push(piece, &mut passed);
+                        }
+                    }
+                    second.finish(&mut passed);
+                    assert_eq!(passed, wire, "{text:?} cut at {cut}");
                     let (used, done, findings, out) = receive(BareNewline::Reject, false, &wire);
                     assert!(
                         done && used == wire.len(),

@@ -8,9 +8,10 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::OFlags;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::message::MessageId;
 
@@ -20,11 +21,17 @@ const FREE_LIMIT: usize = 64;
 const KEPT_SIZE: u64 = 4 << 20;
 const PREFIX: &str = "slot-";
 
+/// KiB of large messages that may stand in memory from their arrival to their first delivery.
+const KEPT_KIB: usize = 16 * 1024;
+/// Octets of one such message.
+const KEPT_LIMIT: usize = 4 << 20;
+
 /// The directory of body files.
 #[derive(Debug)]
 pub(super) struct Bodies {
     directory: PathBuf,
     state: Mutex<State>,
+    room: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -52,6 +59,7 @@ impl Bodies {
         Ok(Self {
             directory,
             state: Mutex::default(),
+            room: Arc::new(Semaphore::new(KEPT_KIB)),
         })
     }
 
@@ -61,6 +69,25 @@ impl Bodies {
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Room in memory for so many octets of a message, with what it has already; `false`: there is
+    /// none, and what it had is given back.
+    pub fn keep(&self, octets: usize, room: &mut Option<OwnedSemaphorePermit>) -> bool {
+        let held = room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let more = (octets / 1024 + 1).saturating_sub(held);
+        let granted = if octets > KEPT_LIMIT {
+            None
+        } else {
+            let more = u32::try_from(more).unwrap_or(u32::MAX);
+            Arc::clone(&self.room).try_acquire_many_owned(more).ok()
+        };
+        match (granted, room.as_mut()) {
+            (Some(more), Some(room)) => room.merge(more),
+            (Some(first), None) => *room = Some(first),
+            (None, _) => *room = None,
+        }
+        room.is_some()
     }
 
     /// A free slot to write into.

@@ -7,18 +7,27 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::bodies::{Bodies, Slot};
 use crate::message::MessageId;
-use crate::message::content::{Content, HEADER_LIMIT, INLINE_LIMIT};
+use crate::message::content::{Content, HEADER_LIMIT, INLINE_LIMIT, Kept};
 
 /// A message on its way in.
 pub struct Incoming {
     id: MessageId,
     bodies: Arc<Bodies>,
-    /// The beginning: all of a small message, the header of a large one.
+    /// The beginning: the header at least; all of a small message, and of a large one that there
+    /// is room for.
     head: Vec<u8>,
     slot: Option<Slot>,
+    /// The room of a large message that is all in `head`.
+    room: Option<OwnedSemaphorePermit>,
+    /// What of `head` is in the file.
+    written: usize,
+    /// What of `head` is hashed. The rest is hashed at the end, where nobody else waits for it.
+    hashed: usize,
+    /// What comes behind `head` and is not written yet.
     buffer: Vec<u8>,
     size: u64,
     hash: digest::Context,
@@ -35,6 +44,9 @@ impl Incoming {
             bodies,
             head: Vec::new(),
             slot: None,
+            room: None,
+            written: 0,
+            hashed: 0,
             buffer: Vec::new(),
             size: 0,
             hash: digest::Context::new(&digest::SHA256),
@@ -53,29 +65,37 @@ impl Incoming {
 
     /// The beginning of the message: the header, if it is not longer than allowed.
     pub fn head(&self) -> &[u8] {
-        &self.head
+        &self.head[..self.head.len().min(HEADER_LIMIT + 2)]
     }
 
     /// Adds bytes. Blocking only when a piece of a large message is written out.
     pub fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.hash.update(bytes);
         self.size += bytes.len() as u64;
+        let total = self.head.len() + bytes.len();
         if self.slot.is_none() {
             self.head.extend_from_slice(bytes);
-            if self.head.len() > INLINE_LIMIT {
-                let mut slot = self.bodies.take()?;
-                let written = slot.file.write_all(&self.head);
-                self.slot = Some(slot);
-                // Only the header is looked at again.
-                self.head.truncate(HEADER_LIMIT + 2);
-                written?;
+            if total <= INLINE_LIMIT {
+                return Ok(());
             }
-            return Ok(());
+            self.slot = Some(self.bodies.take()?);
+            if !self.bodies.keep(total, &mut self.room) {
+                self.let_go()?;
+            }
+            return self.write_pieces();
+        }
+        if self.room.is_some() {
+            if self.bodies.keep(total, &mut self.room) {
+                self.head.extend_from_slice(bytes);
+                return self.write_pieces();
+            }
+            self.let_go()?;
         }
         if self.head.len() < HEADER_LIMIT + 2 {
             let room = HEADER_LIMIT + 2 - self.head.len();
             self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            (self.written, self.hashed) = (self.head.len(), self.head.len());
         }
+        self.hash.update(bytes);
         self.buffer.extend_from_slice(bytes);
         if self.buffer.len() >= PIECE {
             self.write_out()
@@ -84,9 +104,33 @@ impl Incoming {
         }
     }
 
+    /// Writes what stands in memory once it is much.
+    fn write_pieces(&mut self) -> io::Result<()> {
+        if self.head.len() - self.written >= PIECE {
+            self.write_out()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// There is no room to keep all of it: only the header is looked at again.
+    fn let_go(&mut self) -> io::Result<()> {
+        self.write_out()?;
+        self.hash_rest();
+        self.head.truncate(HEADER_LIMIT + 2);
+        self.head.shrink_to_fit();
+        (self.written, self.hashed) = (self.head.len(), self.head.len());
+        Ok(())
+    }
+
+    fn hash_rest(&mut self) {
+        self.hash.update(&self.head[self.hashed..]);
+        self.hashed = self.head.len();
+    }
+
     /// The same octets once more.
     pub(super) fn copy_to(&mut self, other: &mut Self) -> io::Result<()> {
-        if self.slot.is_none() {
+        if self.slot.is_none() || self.room.is_some() {
             return other.push(&self.head);
         }
         self.write_out()?;
@@ -107,8 +151,10 @@ impl Incoming {
 
     fn write_out(&mut self) -> io::Result<()> {
         if let Some(slot) = &mut self.slot {
+            slot.file.write_all(&self.head[self.written..])?;
             slot.file.write_all(&self.buffer)?;
         }
+        self.written = self.head.len();
         self.buffer.clear();
         Ok(())
     }
@@ -121,6 +167,7 @@ impl Incoming {
     /// Ends it: a file is on stable storage, name and all, when this returns.
     pub(super) fn finish(mut self) -> io::Result<(Content, [u8; 32])> {
         self.write_out()?;
+        self.hash_rest();
         let mut sha256 = [0; 32];
         sha256.copy_from_slice(self.hash.clone().finish().as_ref());
         let Some(slot) = &self.slot else {
@@ -135,13 +182,11 @@ impl Incoming {
         }
         let path = self.bodies.directory().join(&slot.name);
         self.slot = None; // it belongs to the message now
-        Ok((
-            Content::File {
-                path,
-                size: self.size,
-            },
-            sha256,
-        ))
+        let head = std::mem::take(&mut self.head);
+        let room = self.room.take();
+        let kept = room.map(|room| Arc::new(Kept::new(head.into(), room)));
+        let size = self.size;
+        Ok((Content::File { path, size, kept }, sha256))
     }
 }
 
@@ -158,4 +203,60 @@ pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
     out.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In pieces of any size, with room in memory or without: the same octets, the same hash.
+    #[test]
+    fn what_came_is_what_is_stored() {
+        let folder = tempfile::tempdir().expect("folder");
+        let bodies = Arc::new(Bodies::open(folder.path().to_owned()).expect("bodies"));
+        let sizes = [
+            0,
+            10,
+            INLINE_LIMIT,
+            INLINE_LIMIT + 1,
+            HEADER_LIMIT + 3,
+            5 << 20,
+        ];
+        for (size, piece, crowded) in sizes.into_iter().flat_map(|size| {
+            [(7919, false), (65536, true), (1 << 20, false)]
+                .map(|(piece, full)| (size, piece, full))
+        }) {
+            let octets: Vec<u8> = (0..size).map(|i| (i * 31 % 251) as u8).collect();
+            let mut everything = None;
+            if crowded {
+                assert!(bodies.keep(3 << 20, &mut everything));
+            }
+            let mut others: Vec<Option<OwnedSemaphorePermit>> = Vec::new();
+            while crowded {
+                let mut one = None;
+                if !bodies.keep(1 << 20, &mut one) {
+                    break;
+                }
+                others.push(one);
+            }
+            let mut incoming = Incoming::new(Arc::clone(&bodies));
+            for part in octets.chunks(piece) {
+                incoming.push(part).expect("push");
+            }
+            assert_eq!(incoming.head(), &octets[..size.min(HEADER_LIMIT + 2)]);
+            let mut copy = Incoming::new(Arc::clone(&bodies));
+            incoming.copy_to(&mut copy).expect("copy");
+            for one in [incoming, copy] {
+                let what = format!("{size} octets by {piece}, crowded: {crowded}");
+                let (content, hash) = one.finish().expect("finish");
+                assert_eq!(hash, sha256(&octets), "{what}");
+                assert_eq!(content.size(), size as u64, "{what}");
+                assert!(content.read().expect("read") == octets, "{what}");
+                assert!(
+                    content.in_memory().is_none_or(|kept| *kept == octets),
+                    "{what}"
+                );
+            }
+        }
+    }
 }

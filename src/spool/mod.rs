@@ -222,7 +222,7 @@ struct Memory {
 
 impl Memory {
     fn weight(stored: &Stored) -> usize {
-        stored.memory().map_or(0, bytes::Bytes::len) + 1024
+        stored.content.in_memory().map_or(0, bytes::Bytes::len) + 1024
     }
 
     fn insert(&mut self, stored: Arc<Stored>) {

@@ -192,6 +192,7 @@ pub(super) fn from_row(row: &Row<'_>, bodies: &Path) -> rusqlite::Result<Stored>
         Some(name) => Content::File {
             path: bodies.join(plain_name(&name).ok_or_else(|| bad("body"))?),
             size: size.unsigned_abs(),
+            kept: None,
         },
         None => Content::Memory(bytes::Bytes::new()),
     };

@@ -140,6 +140,7 @@ fn understand(record: &Record, bodies: &Path) -> Option<(Stored, Option<[u8; 32]
         Some(name) => Content::File {
             path: bodies.join(rows::plain_name(&name)?),
             size: d.size,
+            kept: None,
         },
         None => Content::Memory(record.body.clone().into()),
     };

@@ -32,6 +32,10 @@ const HANDSHAKE: Duration = Duration::from_secs(30);
 const SLOWEST: u64 = 500;
 /// Octets without a line end after which a client is not served further.
 const FLOOD: usize = 64 * 1024;
+/// Octets that are read at once.
+const READ: usize = 16 * 1024;
+/// … of a message that is larger.
+const READ_LARGE: usize = 64 * 1024;
 
 /// What every connection needs.
 #[derive(Clone)]
@@ -397,8 +401,18 @@ impl<S: Stream> Connection<S> {
             self.buffer.drain(..self.start);
             self.start = 0;
         }
-        self.buffer.reserve(16 * 1024);
+        self.buffer.reserve(READ);
         self.stream.read_buf(&mut self.buffer).await
+    }
+
+    /// As [`Self::fill`], for content of which so much has come: much of it is read at once.
+    async fn fill_content(&mut self, total: u64) -> std::io::Result<usize> {
+        if total > (READ as u64) && self.start == self.buffer.len() {
+            self.buffer.clear();
+            self.start = 0;
+            self.buffer.reserve(READ_LARGE);
+        }
+        self.fill().await
     }
 
     /// After a reload: whether the session's login still has the secret that it logged in with.
@@ -503,7 +517,7 @@ impl<S: Stream> Connection<S> {
                     .min(begin + IDLE + Duration::from_secs(total / SLOWEST));
                 let abandoned = self.services.abandon.clone();
                 let filled = tokio::select! {
-                    filled = timeout_at(deadline, self.fill()) => filled,
+                    filled = timeout_at(deadline, self.fill_content(total)) => filled,
                     () = abandoned.cancelled() => {
                         Refusal::ShuttingDown.reply().write_to(out);
                         self.flush(out).await;
@@ -540,6 +554,12 @@ impl<S: Stream> Connection<S> {
                 content = self.services.spool.incoming();
                 room = self.services.spool.room();
             }
+        }
+        if self.buffer.capacity() > READ_LARGE / 2 {
+            // It may be long until so much comes again.
+            self.buffer.drain(..self.start);
+            self.start = 0;
+            self.buffer.shrink_to(READ);
         }
         // What is too large for us stays so; room may be found later.
         if let Some(error) = storage.filter(|_| !too_big) {

@@ -273,7 +273,7 @@ impl Connection {
     }
 
     /// Writes header, body and final dot, stuffed a piece at a time: a small message leaves in one
-    /// write, a large one never stands in memory twice.
+    /// write, a large one never stands in memory twice, and what needs no dots is not copied.
     async fn write_content(&mut self, prepared: &Prepared) -> Result<(), Failure> {
         let total = prepared.head().len() + prepared.body().len();
         let mut wire = Vec::with_capacity(total.min(CONTENT_PIECE) + 1024);
@@ -283,6 +283,10 @@ impl Connection {
             if wire.len() + piece.len() > CONTENT_PIECE + 1024 {
                 self.write(&wire, Stage::Data).await?;
                 wire.clear();
+                if stuffer.pass_as_it_is(piece) {
+                    self.write(piece, Stage::Data).await?;
+                    continue;
+                }
             }
             stuffer.push(piece, &mut wire);
         }
