@@ -231,13 +231,9 @@ mod tests {
             if crowded {
                 assert!(bodies.keep(3 << 20, &mut everything));
             }
-            let mut others: Vec<Option<OwnedSemaphorePermit>> = Vec::new();
-            while crowded {
-                let mut one = None;
-                if !bodies.keep(1 << 20, &mut one) {
-                    break;
-                }
-                others.push(one);
+            let (mut others, mut one) = (Vec::new(), None);
+            while crowded && bodies.keep(1 << 20, &mut one) {
+                others.extend(one.take());
             }
             let mut incoming = Incoming::new(Arc::clone(&bodies));
             for part in octets.chunks(piece) {
