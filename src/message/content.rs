@@ -66,10 +66,17 @@ impl Content {
         match self {
             Content::Memory(bytes) => Ok(bytes.clone()),
             Content::File { path, size, .. } => {
-                let mut bytes = Vec::with_capacity(usize::try_from(*size).unwrap_or(0) + 1);
-                std::fs::File::open(path)?
-                    .take(*size)
-                    .read_to_end(&mut bytes)?;
+                let mut file = std::fs::File::open(path)?;
+                let mut bytes = vec![0; usize::try_from(*size).unwrap_or(0)];
+                let mut filled = 0;
+                while filled < bytes.len() {
+                    match file.read(&mut bytes[filled..]) {
+                        Ok(0) => bytes.truncate(filled),
+                        Ok(n) => filled += n,
+                        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                        Err(error) => return Err(error),
+                    }
+                }
                 Ok(bytes.into())
             }
         }

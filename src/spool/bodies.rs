@@ -16,7 +16,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::message::MessageId;
 
 /// Free slots that are kept.
-const FREE_LIMIT: usize = 64;
+const FREE_LIMIT: usize = 256;
+/// … and their octets.
+const FREE_OCTETS: u64 = 64 << 20;
 /// A slot that has grown larger is given back to the file system.
 const KEPT_SIZE: u64 = 4 << 20;
 const PREFIX: &str = "slot-";
@@ -36,8 +38,37 @@ pub(super) struct Bodies {
 
 #[derive(Debug, Default)]
 struct State {
-    free: Vec<u64>,
+    /// Numbers of free slots, with what each takes of the disk.
+    free: Vec<(u64, u64)>,
+    octets: u64,
     next: u64,
+    /// Somebody gives back what is too much.
+    trimming: bool,
+    /// All of it is wanted back: the disk is full.
+    all: bool,
+}
+
+impl State {
+    fn add(&mut self, number: u64, size: u64) {
+        self.free.push((number, size));
+        self.octets += size;
+    }
+
+    fn pop(&mut self) -> Option<u64> {
+        let (number, size) = self.free.pop()?;
+        self.octets -= size;
+        Some(number)
+    }
+
+    /// The next slot to give back to the file system: what is too large first.
+    fn excess(&mut self) -> Option<u64> {
+        let large = self.free.iter().position(|(_, size)| *size > KEPT_SIZE);
+        let much = self.all || self.free.len() > FREE_LIMIT || self.octets > FREE_OCTETS;
+        let at = large.or_else(|| (much && !self.free.is_empty()).then_some(0))?;
+        let (number, size) = self.free.swap_remove(at);
+        self.octets -= size;
+        Some(number)
+    }
 }
 
 /// A slot while a body is written into it.
@@ -47,6 +78,14 @@ pub(super) struct Slot {
     pub file: File,
     /// Its name is new: the directory has to be synced too.
     pub fresh: bool,
+}
+
+fn slot_name(number: u64) -> String {
+    format!("{PREFIX}{number}")
+}
+
+fn slot_number(name: &str) -> Option<u64> {
+    name.strip_prefix(PREFIX)?.parse().ok()
 }
 
 impl Bodies {
@@ -95,7 +134,7 @@ impl Bodies {
         loop {
             let (number, fresh) = {
                 let mut state = self.state();
-                match state.free.pop() {
+                match state.pop() {
                     Some(number) => (number, false),
                     None => {
                         state.next += 1;
@@ -103,7 +142,7 @@ impl Bodies {
                     }
                 }
             };
-            let name = format!("{PREFIX}{number}");
+            let name = slot_name(number);
             let opened = File::options()
                 .write(true)
                 .create_new(fresh)
@@ -117,7 +156,7 @@ impl Bodies {
                 Err(error) if fresh && error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => {
                     if !fresh {
-                        self.state().free.push(number);
+                        self.state().add(number, 0);
                     }
                     return Err(error);
                 }
@@ -131,18 +170,48 @@ impl Bodies {
     }
 
     /// Gives a body's file back, when no message needs it any more.
-    pub fn free(&self, name: &str) {
+    pub fn free(self: &Arc<Self>, name: &str) {
         let path = self.directory.join(name);
-        let number = name.strip_prefix(PREFIX).and_then(|n| n.parse().ok());
-        let small = std::fs::metadata(&path).is_ok_and(|m| m.len() <= KEPT_SIZE);
-        if let (Some(number), true) = (number, small) {
+        let Some(number) = slot_number(name) else {
+            let _ = std::fs::remove_file(path);
+            return;
+        };
+        let size = std::fs::metadata(&path).map_or(0, |m| m.len());
+        self.state().add(number, size);
+        self.trim(false);
+    }
+
+    /// Gives free slots back to the file system where they are too many, or all of them. It takes
+    /// milliseconds each on some disks, so it is done aside, and one that is wanted meanwhile is
+    /// used again.
+    pub fn trim(self: &Arc<Self>, all: bool) {
+        let first = {
             let mut state = self.state();
-            if state.free.len() < FREE_LIMIT {
-                state.free.push(number);
+            state.all |= all;
+            if state.trimming {
                 return;
             }
+            let first = state.excess();
+            state.trimming = first.is_some();
+            state.all &= state.trimming;
+            first
+        };
+        let Some(first) = first else { return };
+        let bodies = Arc::clone(self);
+        let work = move || {
+            let mut next = Some(first);
+            while let Some(number) = next {
+                let _ = std::fs::remove_file(bodies.directory.join(slot_name(number)));
+                let mut state = bodies.state();
+                next = state.excess();
+                state.trimming = next.is_some();
+                state.all &= state.trimming;
+            }
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(work)),
+            Err(_) => work(),
         }
-        let _ = std::fs::remove_file(path);
     }
 
     /// Takes stock at start: slots that no message has are free, other files that no message has
@@ -153,7 +222,7 @@ impl Bodies {
         for entry in std::fs::read_dir(&self.directory)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            let slot: Option<u64> = name.strip_prefix(PREFIX).and_then(|n| n.parse().ok());
+            let slot = slot_number(&name);
             if let Some(number) = slot {
                 state.next = state.next.max(number);
             }
@@ -165,9 +234,10 @@ impl Bodies {
                 Some(number)
                     if metadata.is_file()
                         && metadata.len() <= KEPT_SIZE
-                        && state.free.len() < FREE_LIMIT =>
+                        && state.free.len() < FREE_LIMIT
+                        && state.octets + metadata.len() <= FREE_OCTETS =>
                 {
-                    state.free.push(number);
+                    state.add(number, metadata.len());
                 }
                 Some(_) => {
                     std::fs::remove_file(entry.path())?;
@@ -182,5 +252,46 @@ impl Bodies {
         }
         *self.state() = state;
         Ok(removed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn free_slots_are_used_again_and_are_not_too_many() {
+        let folder = tempfile::tempdir().expect("folder");
+        let bodies = Arc::new(Bodies::open(folder.path().to_owned()).expect("bodies"));
+        let count = || std::fs::read_dir(folder.path()).expect("list").count();
+        let taken: Vec<Slot> = (0..FREE_LIMIT + 20)
+            .map(|_| bodies.take().expect("slot"))
+            .collect();
+        assert!(taken.iter().all(|slot| slot.fresh));
+        // One that has grown does not stay.
+        let grown = &taken[FREE_LIMIT / 2];
+        grown.file.set_len(KEPT_SIZE + 1).expect("grow");
+        for slot in &taken {
+            bodies.free(&slot.name);
+        }
+        assert_eq!(count(), FREE_LIMIT);
+        assert!(!folder.path().join(&grown.name).exists());
+        assert!(!bodies.take().expect("slot").fresh);
+        // No more octets than allowed.
+        let half = FREE_OCTETS / 2 / KEPT_SIZE + 1;
+        let large: Vec<Slot> = (0..2 * half)
+            .map(|_| bodies.take().expect("slot"))
+            .collect();
+        for slot in &large {
+            slot.file.set_len(KEPT_SIZE).expect("grow");
+            bodies.free(&slot.name);
+        }
+        assert!(bodies.state().octets <= FREE_OCTETS);
+        let octets: u64 = (std::fs::read_dir(folder.path()).expect("list"))
+            .map(|entry| entry.expect("entry").metadata().expect("metadata").len())
+            .sum();
+        assert_eq!(octets, bodies.state().octets);
+        bodies.trim(true);
+        assert_eq!(count(), 1, "all but the one in use");
     }
 }
