@@ -70,33 +70,47 @@ impl Incoming {
 
     /// Adds bytes. Blocking only when a piece of a large message is written out.
     pub fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.size += bytes.len() as u64;
-        let total = self.head.len() + bytes.len();
+        self.append(|out| out.extend_from_slice(bytes)).1
+    }
+
+    /// Lets `feed` append to it, and gives its answer; blocking as [`Self::push`] is.
+    pub fn append<T>(&mut self, feed: impl FnOnce(&mut Vec<u8>) -> T) -> (T, io::Result<()>) {
+        if self.slot.is_some() && self.room.is_none() {
+            let before = self.buffer.len();
+            let answer = feed(&mut self.buffer);
+            return (answer, self.appended_behind(before));
+        }
+        let before = self.head.len();
+        let answer = feed(&mut self.head);
+        self.size += (self.head.len() - before) as u64;
+        (answer, self.appended())
+    }
+
+    /// Something was added to what stands in memory as a whole.
+    fn appended(&mut self) -> io::Result<()> {
         if self.slot.is_none() {
-            self.head.extend_from_slice(bytes);
-            if total <= INLINE_LIMIT {
+            if self.head.len() <= INLINE_LIMIT {
                 return Ok(());
             }
             self.slot = Some(self.bodies.take()?);
-            if !self.bodies.keep(total, &mut self.room) {
-                self.let_go()?;
-            }
-            return self.write_pieces();
         }
-        if self.room.is_some() {
-            if self.bodies.keep(total, &mut self.room) {
-                self.head.extend_from_slice(bytes);
-                return self.write_pieces();
-            }
-            self.let_go()?;
+        if self.bodies.keep(self.head.len(), &mut self.room) {
+            self.write_pieces()
+        } else {
+            self.let_go()
         }
+    }
+
+    /// Something was added to what only goes to the file.
+    fn appended_behind(&mut self, before: usize) -> io::Result<()> {
+        let added = &self.buffer[before..];
+        self.size += added.len() as u64;
+        self.hash.update(added);
         if self.head.len() < HEADER_LIMIT + 2 {
             let room = HEADER_LIMIT + 2 - self.head.len();
-            self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            self.head.extend_from_slice(&added[..added.len().min(room)]);
             (self.written, self.hashed) = (self.head.len(), self.head.len());
         }
-        self.hash.update(bytes);
-        self.buffer.extend_from_slice(bytes);
         if self.buffer.len() >= PIECE {
             self.write_out()
         } else {

@@ -504,7 +504,8 @@ impl<S: Stream> Connection<S> {
         };
         let mut content = self.services.spool.incoming();
         let mut receiver = Receiver::new(self.listener.bare_newline, self.lf_only);
-        let mut piece = Vec::with_capacity(16 * 1024);
+        // What is not stored is read to its end all the same.
+        let mut waste = Vec::new();
         let mut too_big = false;
         let mut storage: Option<std::io::Error> = None;
         let mut room = self.services.spool.room();
@@ -534,20 +535,25 @@ impl<S: Stream> Connection<S> {
                     Ok(Ok(n)) => total += n as u64,
                 }
             }
-            piece.clear();
-            let used = receiver.feed(&self.buffer[self.start..], &mut piece);
+            let input = &self.buffer[self.start..];
+            let stores = !too_big && storage.is_none();
+            let (used, stored) = if stores {
+                content.append(|out| receiver.feed(input, out))
+            } else {
+                waste.clear();
+                (receiver.feed(input, &mut waste), Ok(()))
+            };
             self.lf_only = receiver.lf_only();
             self.start += used;
-            let size = content.size() + piece.len() as u64;
-            too_big |= size > begun.size_limit;
-            if too_big || storage.is_some() {
-                continue; // read to its end, and kept no more
+            too_big |= content.size() > begun.size_limit;
+            if too_big || !stores {
+                continue;
             }
-            if !room.grow_to(size) {
-                storage = Some(std::io::ErrorKind::StorageFull.into());
-            } else if let Err(error) = content.push(&piece) {
+            if let Err(error) = stored {
                 tracing::error!(event = "storage-failed", tenant = %begun.tenant.id, reason = %error);
                 storage = Some(error);
+            } else if !room.grow_to(content.size()) {
+                storage = Some(std::io::ErrorKind::StorageFull.into());
             }
             if storage.is_some() {
                 // Others may have the room at once.
