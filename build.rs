@@ -17,12 +17,16 @@ fn main() {
     if target == host && glibc().is_some_and(|v| v >= (2, 36)) {
         println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
-    // GNU ld and lld know such a list; somebody's own linker (mold, say) may not.
+    // GNU ld and lld know such a list; others (gold, mold) do not.
     let flags = variable("CARGO_ENCODED_RUSTFLAGS");
     let usual = variable("RUSTC_LINKER").is_empty()
         && !flags.contains("linker")
         && !flags.contains("fuse-ld");
-    if usual && variable("PROFILE") == "release" {
+    let known = || printed("cc", &["-Wl,--version"]);
+    if usual
+        && variable("PROFILE") == "release"
+        && known().is_some_and(|name| name.contains("GNU ld") || name.contains("LLD"))
+    {
         let list = Path::new(&variable("CARGO_MANIFEST_DIR")).join("link/functions.ld");
         println!("cargo:rustc-link-arg-bins=-T{}", list.display());
     }
@@ -30,11 +34,13 @@ fn main() {
 
 /// The version of the machine's C library.
 fn glibc() -> Option<(u32, u32)> {
-    let told = Command::new("getconf")
-        .arg("GNU_LIBC_VERSION")
-        .output()
-        .ok()?;
-    let text = String::from_utf8(told.stdout).ok()?;
+    let text = printed("getconf", &["GNU_LIBC_VERSION"])?;
     let (major, minor) = text.trim().strip_prefix("glibc ")?.split_once('.')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// What a command prints.
+fn printed(program: &str, words: &[&str]) -> Option<String> {
+    let told = Command::new(program).args(words).output().ok()?;
+    String::from_utf8(told.stdout).ok()
 }

@@ -102,6 +102,8 @@ pub struct Way {
     pub health: Health,
     /// The last error of the tenant's own route, where another one is taken.
     pub own_error: Option<(Timestamp, String)>,
+    /// When its message was accepted.
+    pub accepted: Timestamp,
     /// How often this message has run into a quota before.
     pub slowed: u32,
     /// What it is for the tenant's serial mail.
@@ -679,6 +681,7 @@ pub async fn give_up(
         pool: Arc::default(),
         health: Health::default(),
         own_error: None,
+        accepted: stored.accepted,
         slowed: 0,
         ticket: None,
         server: String::new(),

@@ -66,8 +66,9 @@ impl Scheduler {
         let Some(queue) = queues.tenants.get(id) else {
             return Step::Wait;
         };
-        let due: Vec<(i64, MessageKind, Share)> = queue
-            .due(LOOK_AHEAD, tenant.series.is_some())
+        let mut first_due = queue.due(LOOK_AHEAD, tenant.series.is_some());
+        self.inner.tools.spool.leave_out_active(&mut first_due);
+        let due: Vec<(i64, MessageKind, Share)> = first_due
             .into_iter()
             .map(|seq| {
                 let share = Share {
@@ -110,9 +111,7 @@ impl Scheduler {
             };
             if let Some(way) = self.open_lane(queues, tenant, candidates, share, at, &mut wake) {
                 let slowed = queues.slowed.get(&seq).copied().unwrap_or(0);
-                if let Some(queue) = queues.tenants.get_mut(id) {
-                    queue.take(seq);
-                }
+                let taken = queues.tenants.get_mut(id).and_then(|q| q.take(seq));
                 let own_error = match &way.route {
                     Route::System { fallback: true, .. } => {
                         queues.health(&first.key(tenant)).last_error
@@ -122,6 +121,7 @@ impl Scheduler {
                 return Step::Start {
                     seq,
                     way: Box::new(Way {
+                        accepted: taken.unwrap_or(at),
                         slowed,
                         own_error,
                         ..way
@@ -266,6 +266,7 @@ impl Scheduler {
                 pool,
                 health,
                 own_error: None,
+                accepted: at,
                 slowed: 0,
                 ticket,
                 server,

@@ -79,13 +79,11 @@ impl TenantQueue {
         self.later_at.insert(seq, at);
     }
 
-    /// Takes a message out.
-    pub fn take(&mut self, seq: i64) {
-        self.ready.remove(&seq);
-        self.ready_singles.remove(&seq);
-        if let Some(at) = self.later_at.remove(&seq) {
-            self.later.remove(&(at, seq));
-        }
+    /// Takes a message out; gives when it was accepted.
+    pub fn take(&mut self, seq: i64) -> Option<Timestamp> {
+        let ready = self.ready.remove(&seq).or(self.ready_singles.remove(&seq));
+        let at = self.later_at.remove(&seq);
+        ready.or(at.and_then(|at| self.later.remove(&(at, seq))))
     }
 
     /// Nothing can go, for this reason.

@@ -22,12 +22,14 @@ use super::series::Portions;
 use crate::failure::Class;
 use crate::message::TenantId;
 use crate::spool::operate::{Action, Filter, Overlay, Report};
-use crate::spool::{Claim, Hint, State, StoreError, Waiting};
+use crate::spool::{Claim, Claiming, Hint, State, StoreError, Waiting};
 use crate::tenant::Tenant;
 use crate::tenant::route::{self, Route, RouteKey};
 
 /// No pause or interval of ours is longer; times from before a restart may be of another clock.
 const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
+/// A message that a person's order keeps is tried again so soon.
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
 /// How often late and expired messages are looked for, and idle connections closed.
 const SWEEP: Duration = Duration::from_secs(10);
 /// Most attempts that run at once over all lanes; each holds a socket and a buffer.
@@ -444,6 +446,12 @@ impl Scheduler {
                     }
                     queues.mark(&tenant);
                 }
+                Hint::Freed => {
+                    let all: Vec<TenantId> = queues.tenants.keys().cloned().collect();
+                    for tenant in all {
+                        queues.mark(&tenant);
+                    }
+                }
             }
         }
         while let Some(((time, tenant), ())) = queues
@@ -493,7 +501,7 @@ impl Scheduler {
                 freed.store(scheduler.free_slot(&way), Ordering::Relaxed);
             };
             let finished = match tools.spool.claim(seq).await {
-                Ok(Some(claim)) => {
+                Ok(Claiming::Ours(claim)) => {
                     let stored = Arc::clone(claim.message());
                     let finished = tokio::select! {
                         finished = attempt::run(tools, &now, &way, claim, &taken) => finished,
@@ -502,7 +510,11 @@ impl Scheduler {
                     let again = finished.again.is_some();
                     Some((finished, again.then(|| stored.waiting(None))))
                 }
-                Ok(None) => None,
+                Ok(Claiming::Gone) => None,
+                Ok(Claiming::Busy) => {
+                    let again = lane::after(way.clock.now(), BUSY_PAUSE);
+                    Some((Finished { news: LaneNews::Untried, again: Some(Again::At(again)) }, None))
+                }
                 Err(error) => {
                     tracing::error!(event = "claim-failed", tenant = %way.tenant.id, reason = %error, "a waiting message cannot be read; it is tried again");
                     let again = lane::after(way.clock.now(), Duration::from_secs(60));
@@ -616,7 +628,7 @@ impl Scheduler {
             let mut slowed_again = false;
             let clock = queues.clock;
             let queue = queues.tenants.entry(id.clone()).or_default();
-            let accepted = waiting.as_ref().map_or(at, |w| w.accepted);
+            let accepted = waiting.as_ref().map_or(way.accepted, |w| w.accepted);
             if let Some(waiting) = waiting {
                 queue.note(waiting);
             }
@@ -755,11 +767,11 @@ async fn bounce_one(
             .await?;
     }
     match tools.spool.claim(seq).await? {
-        Some(claim) => {
+        Claiming::Ours(claim) => {
             give_up_claim(tools, now, tenant, claim, true).await;
             Ok(Ok(()))
         }
-        None => Ok(Err(
+        Claiming::Busy | Claiming::Gone => Ok(Err(
             "it is being delivered right now; try again in a moment",
         )),
     }

@@ -11,6 +11,7 @@ use super::lane::Health;
 use super::scheduler::{Queues, Scheduler, give_up_claim, lock};
 use super::{bounce, lane, sender};
 use crate::message::TenantId;
+use crate::spool::Claiming;
 use crate::spool::{Notice, OwedRecipient, State};
 use crate::tenant::{Tenant, route};
 
@@ -140,7 +141,7 @@ impl Scheduler {
             return false;
         }
         match self.inner.tools.spool.claim(seq).await {
-            Ok(Some(claim)) => {
+            Ok(Claiming::Ours(claim)) => {
                 give_up_claim(&self.inner.tools, now, tenant, claim, false).await;
                 if let Some(queue) = lock(&self.inner).tenants.get_mut(&tenant.id) {
                     queue.take(seq);
@@ -148,7 +149,7 @@ impl Scheduler {
                 }
                 true
             }
-            Ok(None) | Err(_) => false,
+            Ok(Claiming::Busy | Claiming::Gone) | Err(_) => false,
         }
     }
 

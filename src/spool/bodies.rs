@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::fs::OFlags;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -26,7 +26,7 @@ const PREFIX: &str = "slot-";
 /// KiB of large messages that may stand in memory from their arrival to their first delivery.
 const KEPT_KIB: usize = 16 * 1024;
 /// Octets of one such message.
-const KEPT_LIMIT: usize = 4 << 20;
+const KEPT_LIMIT: usize = 2 << 20;
 
 /// The directory of body files.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub(super) struct Bodies {
     directory: PathBuf,
     state: Mutex<State>,
     room: Arc<Semaphore>,
+    /// The lock of the spool. Nobody else may have it while files are still given back.
+    lock: OnceLock<File>,
 }
 
 #[derive(Debug, Default)]
@@ -99,7 +101,13 @@ impl Bodies {
             directory,
             state: Mutex::default(),
             room: Arc::new(Semaphore::new(KEPT_KIB)),
+            lock: OnceLock::new(),
         })
+    }
+
+    /// Keeps the lock of the spool.
+    pub fn guard(&self, lock: File) {
+        let _ = self.lock.set(lock);
     }
 
     pub fn directory(&self) -> &Path {

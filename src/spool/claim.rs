@@ -36,6 +36,16 @@ impl Drop for Claim {
     }
 }
 
+/// What became of the wish to deliver a message.
+pub enum Claiming {
+    /// The sole right to.
+    Ours(Claim),
+    /// Somebody else has it: a delivery, or a person's order.
+    Busy,
+    /// It waits no longer.
+    Gone,
+}
+
 /// What became of an attempt.
 #[derive(Debug, Clone)]
 pub struct Settlement {
@@ -109,19 +119,25 @@ impl Spool {
         Ok(good)
     }
 
-    /// The sole right to deliver a message; `None` if it is gone, held, or already claimed.
-    pub async fn claim(&self, seq: i64) -> Result<Option<Claim>, StoreError> {
+    /// The sole right to deliver a message.
+    pub async fn claim(&self, seq: i64) -> Result<Claiming, StoreError> {
         if !lock(&self.inner.active).insert(seq) {
-            return Ok(None);
+            return Ok(Claiming::Busy);
         }
         let release = || {
             lock(&self.inner.active).remove(&seq);
         };
+        // Somebody may ask for it who has not heard of its end; the store may not have either.
+        let journal = self.inner.store.journal();
+        if journal.young(|young| young.is_settled(seq)) {
+            release();
+            return Ok(Claiming::Gone);
+        }
         match self.try_suspect(seq).await {
             Ok(true) => {}
             Ok(false) => {
                 release();
-                return Ok(None);
+                return Ok(Claiming::Gone);
             }
             Err(error) => {
                 release();
@@ -147,7 +163,7 @@ impl Spool {
         }
         let Some(stored) = stored else {
             release();
-            return Ok(None);
+            return Ok(Claiming::Gone);
         };
         let stored = if stored.envelope.recipients.len() == stored.recipients.len() {
             stored
@@ -160,9 +176,9 @@ impl Spool {
         };
         if stored.plan().is_none() {
             release();
-            return Ok(None);
+            return Ok(Claiming::Gone);
         }
-        Ok(Some(Claim {
+        Ok(Claiming::Ours(Claim {
             stored,
             spool: self.clone(),
             settled: false,
@@ -269,7 +285,7 @@ impl Spool {
                 RecordKind::Done,
                 &meta,
                 &[],
-                if stored.memory().is_none() {
+                if stored.inline().is_none() {
                     Urgency::Sync
                 } else {
                     Urgency::Written

@@ -185,7 +185,8 @@ impl Incoming {
         let mut sha256 = [0; 32];
         sha256.copy_from_slice(self.hash.clone().finish().as_ref());
         let Some(slot) = &self.slot else {
-            let head = std::mem::take(&mut self.head);
+            let mut head = std::mem::take(&mut self.head);
+            head.shrink_to_fit();
             return Ok((Content::Memory(Bytes::from(head)), sha256));
         };
         if slot.fresh {
@@ -196,7 +197,8 @@ impl Incoming {
         }
         let path = self.bodies.directory().join(&slot.name);
         self.slot = None; // it belongs to the message now
-        let head = std::mem::take(&mut self.head);
+        let mut head = std::mem::take(&mut self.head);
+        head.shrink_to_fit();
         let room = self.room.take();
         let kept = room.map(|room| Arc::new(Kept::new(head.into(), room)));
         let size = self.size;
@@ -243,7 +245,7 @@ mod tests {
             let octets: Vec<u8> = (0..size).map(|i| (i * 31 % 251) as u8).collect();
             let mut everything = None;
             if crowded {
-                assert!(bodies.keep(3 << 20, &mut everything));
+                assert!(bodies.keep(2 << 20, &mut everything));
             }
             let (mut others, mut one) = (Vec::new(), None);
             while crowded && bodies.keep(1 << 20, &mut one) {

@@ -236,8 +236,8 @@ impl Stored {
             .collect()
     }
 
-    /// The bytes, if they are in memory.
-    pub fn memory(&self) -> Option<&bytes::Bytes> {
+    /// The bytes, if they are stored with it and not in a file.
+    pub fn inline(&self) -> Option<&bytes::Bytes> {
         match &self.content {
             Content::Memory(bytes) => Some(bytes),
             Content::File { .. } => None,

@@ -40,7 +40,7 @@ use journal::Urgency;
 use record::RecordKind;
 use rows::{load, owe, time};
 
-pub use claim::{Claim, Settlement};
+pub use claim::{Claim, Claiming, Settlement};
 pub use incoming::Incoming;
 pub use message::{
     DECIDED, Kind, Notice, Owed, OwedRecipient, RecipientState, RecipientStatus, STATES, State,
@@ -146,6 +146,8 @@ pub enum Hint {
     Waiting(Waiting),
     /// A person has changed these; look at the tenant again.
     Tenant(TenantId),
+    /// Messages that were kept from delivery no longer are.
+    Freed,
 }
 
 impl Stored {
@@ -187,7 +189,6 @@ pub struct Spool {
 struct Inner {
     store: Store,
     bodies: Arc<Bodies>,
-    _lock: File,
     limits: Mutex<Limits>,
     next_seq: AtomicI64,
     bytes: AtomicU64,
@@ -222,7 +223,7 @@ struct Memory {
 
 impl Memory {
     fn weight(stored: &Stored) -> usize {
-        stored.content.in_memory().map_or(0, bytes::Bytes::len) + 1024
+        stored.inline().map_or(0, bytes::Bytes::len) + 1024
     }
 
     fn insert(&mut self, stored: Arc<Stored>) {
@@ -256,7 +257,7 @@ impl Spool {
         for path in [data_dir, &directory] {
             File::open(path).and_then(|d| d.sync_all()).map_err(bad)?;
         }
-        let lock_file = lock_directory(&directory)?;
+        bodies.guard(lock_directory(&directory)?);
         let (store, records) = Store::open(&directory)?;
         store
             .journal()
@@ -266,7 +267,6 @@ impl Spool {
             inner: Arc::new(Inner {
                 store,
                 bodies,
-                _lock: lock_file,
                 limits: Mutex::new(limits),
                 next_seq: AtomicI64::new(1),
                 bytes: AtomicU64::new(0),
@@ -355,7 +355,7 @@ impl Spool {
                 .iter()
                 .filter_map(|hint| match hint {
                     Hint::Waiting(waiting) => Some(waiting.seq),
-                    Hint::Tenant(_) => None,
+                    Hint::Tenant(_) | Hint::Freed => None,
                 })
                 .collect();
         }
@@ -540,7 +540,7 @@ impl Spool {
         let stored = Arc::new(stored);
         let meta = young::describe(&stored, guard)
             .map_err(|e| StoreError::Failed(format!("cannot describe a message: {e}")))?;
-        let body = stored.memory().cloned().unwrap_or_default();
+        let body = stored.inline().cloned().unwrap_or_default();
         let young = Arc::clone(&stored);
         let durable = self.inner.store.journal().append(
             RecordKind::Accepted,
@@ -569,8 +569,14 @@ impl Spool {
             at: Instant::now(),
             waiting: (!held).then(|| stored.waiting(None)),
         };
-        if !held {
-            lock(&self.inner.memory).insert(stored);
+        // A large one is there as long as it is young. What is not young any more, a person may have
+        // given orders about.
+        if !held && stored.inline().is_some() {
+            let journal = self.inner.store.journal();
+            let mut memory = lock(&self.inner.memory);
+            if journal.young(|young| young.find(stored.seq)).is_some() {
+                memory.insert(stored);
+            }
         }
         Ok(spooled)
     }
@@ -640,6 +646,12 @@ impl Spool {
     /// What a route's server last said of its SIZE.
     pub fn upstream_size(&self, route: &str) -> Option<u64> {
         lock(&self.inner.sizes).get(route).copied()
+    }
+
+    /// Leaves out the messages that are in delivery, or kept from it by a person's order.
+    pub fn leave_out_active(&self, numbers: &mut Vec<i64>) {
+        let active = lock(&self.inner.active);
+        numbers.retain(|seq| !active.contains(seq));
     }
 
     /// Whether its message is in delivery right now.
@@ -753,29 +765,40 @@ impl Spool {
         let before =
             Timestamp::now().as_millisecond() - i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
         let (sender, removed) = oneshot::channel();
-        self.inner
+        let spool = self.clone();
+        let pruned = self
+            .inner
             .store
             .change(move |db| {
                 db.execute("DELETE FROM history WHERE settled < ?1", [before])?;
                 // What is marked must not be told again as soon as it is forgotten.
                 let year = before.min(Timestamp::now().as_millisecond() - 366 * 86_400_000);
                 db.execute("DELETE FROM notices WHERE told IS NOT NULL AND (at < ?1 AND mark = '' OR at < ?2)", [before, year])?;
-                let old: Vec<(i64, Option<String>)> = db
+                let mut old: Vec<(i64, Option<String>)> = db
                     .prepare("SELECT seq, body FROM messages WHERE state = 'failed' AND coalesce(next, accepted) < ?1 LIMIT 1000")?
                     .query_map([before], |row| Ok((row.get(0)?, row.get(1)?)))?
                     .collect::<Result<_, _>>()?;
-                for (seq, _) in &old {
-                    rows::delete(db, *seq)?;
-                }
+                // Somebody may be about to set one of them going again.
+                let mut active = lock(&spool.inner.active);
+                old.retain(|(seq, _)| active.insert(*seq));
+                drop(active);
+                let numbers: Vec<i64> = old.iter().map(|(seq, _)| *seq).collect();
                 let _ = sender.send(old);
-                Ok(())
+                numbers.into_iter().try_for_each(|seq| rows::delete(db, seq))
             })
-            .await?;
-        for (_, body) in removed.await.unwrap_or_default() {
-            if let Some(name) = body {
-                self.inner.bodies.free(&name);
+            .await;
+        let old = removed.await.unwrap_or_default();
+        if pruned.is_ok() {
+            for name in old.iter().filter_map(|(_, body)| body.as_deref()) {
+                self.inner.bodies.free(name);
             }
         }
+        let mut active = lock(&self.inner.active);
+        for (seq, _) in &old {
+            active.remove(seq);
+        }
+        drop(active);
+        pruned?;
         let now = Instant::now();
         lock(&self.inner.guards).retain(|_, guarded| now < guarded.until);
         let guarded: HashSet<[u8; 32]> = lock(&self.inner.guards).keys().copied().collect();

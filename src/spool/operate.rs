@@ -1,15 +1,18 @@
 //! What an operator sees and does: lists, one message's story, hold, release, retry, remove,
 //! bounce. The same for a running server and for a stopped one's spool.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
+use rusqlite::types::Value as SqlValue;
 use rusqlite::{OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::rows::{self, COLUMNS, from_row};
-use super::{Hint, Kind, Settlement, Spool, State, StoreError, Stored, Waiting, lock};
+use super::{Hint, Kind, Settlement, Spool, State, StoreError, Stored, lock};
 use crate::message::{Envelope, MessageId, Role, TenantId};
 
 /// Which messages are meant.
@@ -75,7 +78,7 @@ impl Spool {
     /// Messages that wait or have failed, oldest first, as JSON objects.
     pub fn list(&self, filter: &Filter, overlay: &dyn Overlay) -> Result<Vec<Value>, StoreError> {
         let mut listed = Vec::new();
-        for stored in self.select(filter, 0, usize::MAX)? {
+        for stored in self.select(filter, Window::ALL)? {
             let active = self.is_active(stored.seq);
             let shown = describe(&stored, active, overlay);
             if filter
@@ -89,60 +92,58 @@ impl Spool {
         Ok(listed)
     }
 
-    /// The chosen messages behind a number, oldest first, at most so many; whatever state a filter
-    /// names is looked at by the caller, who knows the lanes.
-    fn select(
-        &self,
-        filter: &Filter,
-        behind: i64,
-        limit: usize,
-    ) -> Result<Vec<Stored>, StoreError> {
+    /// The chosen messages of a window, oldest first; whatever state a filter names is looked at by
+    /// the caller, who knows the lanes.
+    fn select(&self, filter: &Filter, window: Window) -> Result<Vec<Stored>, StoreError> {
         let bodies = self.inner.bodies.directory().to_owned();
-        let most = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut found: Vec<Stored> = self.inner.store.read_now(|db| {
-            let mut sql = format!("SELECT {COLUMNS} FROM messages WHERE seq > ?");
-            let mut values: Vec<&dyn rusqlite::ToSql> = vec![&behind];
-            let ids: Vec<String> = filter
-                .ids
-                .iter()
-                .map(|id| id.to_ascii_lowercase())
-                .collect();
-            if !ids.is_empty() {
-                let marks = vec!["?"; ids.len()].join(",");
-                sql.push_str(&format!(" AND id IN ({marks})"));
-                values.extend(ids.iter().map(|id| id as &dyn rusqlite::ToSql));
-            }
-            if let Some(tenant) = &filter.tenant {
-                sql.push_str(" AND tenant = ?");
-                values.push(tenant);
-            }
-            sql.push_str(" ORDER BY seq LIMIT ?");
-            values.push(&most);
-            let mut query = db.prepare(&sql)?;
-            query
-                .query_map(&values[..], |row| from_row(row, &bodies))?
-                .collect()
+            let (condition, values) = filter.condition(window);
+            db.prepare(&format!(
+                "SELECT {COLUMNS} FROM messages WHERE {condition} ORDER BY seq"
+            ))?
+            .query_map(rusqlite::params_from_iter(values), |row| {
+                from_row(row, &bodies)
+            })?
+            .collect()
         })?;
-        // What is young is there only while the database cannot be written.
-        let until = if found.len() < limit {
-            i64::MAX
-        } else {
-            found.last().map_or(i64::MAX, |stored| stored.seq)
-        };
-        for young in self.inner.store.journal().young(|young| young.waiting()) {
-            let named = |id: &String| young.id.as_str().eq_ignore_ascii_case(id);
-            let wanted = young.seq > behind
-                && young.seq <= until
-                && (filter.ids.is_empty() || filter.ids.iter().any(named))
-                && filter
-                    .tenant
-                    .as_ref()
-                    .is_none_or(|t| young.tenant.as_str() == t);
-            if wanted && !found.iter().any(|stored| stored.seq == young.seq) {
+        for young in self.young(filter, window) {
+            if !found.iter().any(|stored| stored.seq == young.seq) {
                 found.push(Stored::clone(&young));
             }
         }
         Ok(found)
+    }
+
+    /// The numbers of the first chosen messages of a window, in whatever state.
+    fn numbers(&self, filter: &Filter, window: Window) -> Result<Vec<i64>, StoreError> {
+        let mut found: Vec<i64> = self.inner.store.read_now(|db| {
+            let (condition, values) = filter.condition(window);
+            db.prepare(&format!(
+                "SELECT seq FROM messages WHERE {condition} ORDER BY seq LIMIT {PAGE}"
+            ))?
+            .query_map(rusqlite::params_from_iter(values), |row| row.get(0))?
+            .collect()
+        })?;
+        found.extend(self.young(filter, window).iter().map(|young| young.seq));
+        found.sort_unstable();
+        found.dedup();
+        found.truncate(PAGE);
+        Ok(found)
+    }
+
+    /// Chosen messages that the database does not have: there are any only while it cannot be
+    /// written.
+    fn young(&self, filter: &Filter, window: Window) -> Vec<Arc<Stored>> {
+        let mut young = self.inner.store.journal().young(|young| young.waiting());
+        young.retain(|young| {
+            let named = |id: &String| young.id.as_str().eq_ignore_ascii_case(id);
+            let tenant = filter.tenant.as_ref();
+            young.seq > window.behind
+                && young.seq < window.before
+                && (filter.ids.is_empty() || filter.ids.iter().any(named))
+                && tenant.is_none_or(|t| young.tenant.as_str() == t)
+        });
+        young
     }
 
     /// One message's story, from the queue or the history.
@@ -151,7 +152,7 @@ impl Spool {
             ids: vec![id.to_owned()],
             ..Filter::default()
         };
-        if let Some(stored) = self.select(&filter, 0, 1)?.first() {
+        if let Some(stored) = self.select(&filter, Window::ALL)?.first() {
             return Ok(Some(describe(stored, self.is_active(stored.seq), overlay)));
         }
         let id = id.to_ascii_lowercase();
@@ -188,33 +189,42 @@ impl Spool {
         overlay: &dyn Overlay,
     ) -> Result<Report, StoreError> {
         let mut report = Report::default();
-        let mut unseen: Vec<&String> = filter.ids.iter().collect();
-        let mut behind = 0;
+        let mut seen: HashSet<String> = HashSet::new();
+        // What comes in while the order is carried out is not meant.
+        let mut window = Window {
+            behind: 0,
+            before: self.inner.next_seq.load(Ordering::Relaxed),
+        };
         loop {
-            let page = self.select(filter, behind, PAGE)?;
-            let Some(last) = page.iter().map(|stored| stored.seq).max() else {
+            // Rows are looked at once nothing else changes them any more.
+            let hold = Kept::of(self, &self.numbers(filter, window)?);
+            let Some(last) = hold.asked.last().copied() else {
                 break;
             };
-            behind = last;
-            let chosen: Vec<Stored> = page
-                .into_iter()
-                .filter(|stored| {
-                    let state = filter.state.as_ref();
-                    state.is_none_or(|wanted| describe(stored, false, overlay)["state"] == *wanted)
-                })
-                .collect();
-            unseen.retain(|id| {
-                !chosen
-                    .iter()
-                    .any(|s| s.id.as_str().eq_ignore_ascii_case(id))
+            let page = Window {
+                behind: window.behind,
+                before: last + 1,
+            };
+            let mut chosen = self.select(filter, page)?;
+            chosen.retain(|stored| {
+                hold.asked.binary_search(&stored.seq).is_ok()
+                    && filter.state.as_ref().is_none_or(|wanted| {
+                        let active = !hold.taken.contains(&stored.seq);
+                        describe(stored, active, overlay)["state"] == *wanted
+                    })
             });
-            self.operate_page(action, chosen, &mut report).await?;
+            if !filter.ids.is_empty() {
+                seen.extend(chosen.iter().map(|stored| stored.id.to_string()));
+            }
+            self.operate_page(action, chosen, hold, &mut report).await?;
+            window.behind = last;
         }
-        report.refused.extend(
-            unseen
-                .into_iter()
-                .map(|id| (id.clone(), "no such message waits or has failed".to_owned())),
-        );
+        for id in &filter.ids {
+            if !seen.contains(&id.to_ascii_lowercase()) {
+                let words = "no such message waits or has failed";
+                report.refused.push((id.clone(), words.to_owned()));
+            }
+        }
         Ok(report)
     }
 
@@ -223,18 +233,15 @@ impl Spool {
         &self,
         action: Action,
         chosen: Vec<Stored>,
+        mut hold: Kept<'_>,
         report: &mut Report,
     ) -> Result<(), StoreError> {
-        let mut hold = Hold {
-            spool: self,
-            taken: HashMap::new(),
-        };
         let mut changes: Vec<RowChange> = Vec::new();
         let mut done = Vec::new();
         for stored in chosen {
             let id = stored.id.to_string();
             // While it is in delivery its fate is being decided; afterwards the order can be given.
-            if !hold.take(&stored) {
+            if !hold.taken.contains(&stored.seq) {
                 let words = "it is being delivered right now; try again in a moment";
                 report.refused.push((id, words.to_owned()));
                 continue;
@@ -250,11 +257,13 @@ impl Spool {
             }
         }
         if !changes.is_empty() {
-            self.inner
+            let changed = self
+                .inner
                 .store
                 .change(move |db| changes.into_iter().try_for_each(|change| change(db)))
-                .await?;
+                .await;
             self.inner.ahead.forget();
+            changed?;
         }
         let mut tenants: Vec<TenantId> = Vec::new();
         for stored in done {
@@ -263,31 +272,23 @@ impl Spool {
             match action {
                 Action::Retry | Action::Release => {
                     if failed {
-                        let bytes = &self.inner.bytes;
-                        bytes.fetch_add(stored.size, std::sync::atomic::Ordering::Relaxed);
+                        self.inner.bytes.fetch_add(stored.size, Ordering::Relaxed);
                     }
-                    hold.taken.insert(stored.seq, Some(stored.waiting(None)));
+                    hold.then.push(Hint::Waiting(stored.waiting(None)));
                     if !tenants.contains(&stored.tenant) {
                         tenants.push(stored.tenant);
                     }
                 }
                 Action::Remove => {
-                    hold.taken.insert(stored.seq, None);
                     if !failed {
                         self.subtract(stored.size);
                     }
                     self.free(&stored.content);
                 }
-                Action::Hold => {
-                    hold.taken.insert(stored.seq, None);
-                }
-                Action::Bounce => {}
+                Action::Hold | Action::Bounce => {}
             }
         }
-        drop(hold);
-        for tenant in tenants {
-            self.hint(Hint::Tenant(tenant));
-        }
+        hold.then.extend(tenants.into_iter().map(Hint::Tenant));
         Ok(())
     }
 
@@ -435,33 +436,77 @@ fn decide(action: Action, stored: &Stored) -> Result<Decision, StoreError> {
     }
 }
 
-/// Messages that are kept from delivery while a person's order is carried out. Delivery, which may
-/// have asked for one of them meanwhile, hears afterwards what is to become of each.
-struct Hold<'a> {
-    spool: &'a Spool,
-    taken: HashMap<i64, Option<Waiting>>,
+/// Numbers of messages between two others.
+#[derive(Clone, Copy)]
+struct Window {
+    behind: i64,
+    before: i64,
 }
 
-impl Hold<'_> {
-    /// `false`: it is in delivery.
-    fn take(&mut self, stored: &Stored) -> bool {
-        let free = lock(&self.spool.inner.active).insert(stored.seq);
-        if free {
-            self.taken.insert(stored.seq, stored.plan());
+impl Window {
+    const ALL: Self = Self {
+        behind: 0,
+        before: i64::MAX,
+    };
+}
+
+impl Filter {
+    /// What of it the database can look at.
+    fn condition(&self, window: Window) -> (String, Vec<SqlValue>) {
+        let mut sql = "seq > ? AND seq < ?".to_owned();
+        let mut values = vec![window.behind.into(), window.before.into()];
+        if !self.ids.is_empty() {
+            let marks = vec!["?"; self.ids.len()].join(",");
+            sql.push_str(&format!(" AND id IN ({marks})"));
+            values.extend(self.ids.iter().map(|id| id.to_ascii_lowercase().into()));
         }
-        free
+        if let Some(tenant) = &self.tenant {
+            sql.push_str(" AND tenant = ?");
+            values.push(tenant.clone().into());
+        }
+        (sql, values)
     }
 }
 
-impl Drop for Hold<'_> {
+/// Messages that are kept from delivery while a person's order is carried out.
+struct Kept<'a> {
+    spool: &'a Spool,
+    /// In order of acceptance.
+    asked: Vec<i64>,
+    /// Those of them that are not in delivery.
+    taken: HashSet<i64>,
+    /// What delivery hears at the end.
+    then: Vec<Hint>,
+}
+
+impl<'a> Kept<'a> {
+    fn of(spool: &'a Spool, asked: &[i64]) -> Self {
+        let mut active = lock(&spool.inner.active);
+        let free = asked.iter().copied().filter(|seq| active.insert(*seq));
+        let taken = free.collect();
+        drop(active);
+        Self {
+            spool,
+            asked: asked.to_vec(),
+            taken,
+            then: Vec::new(),
+        }
+    }
+}
+
+impl Drop for Kept<'_> {
     fn drop(&mut self) {
         let mut active = lock(&self.spool.inner.active);
-        for seq in self.taken.keys() {
+        for seq in &self.taken {
             active.remove(seq);
         }
         drop(active);
-        for waiting in self.taken.drain().filter_map(|(_, plan)| plan) {
-            self.spool.hint(Hint::Waiting(waiting));
+        if !self.taken.is_empty() {
+            // It has passed over them meanwhile.
+            self.spool.hint(Hint::Freed);
+        }
+        for hint in self.then.drain(..) {
+            self.spool.hint(hint);
         }
     }
 }

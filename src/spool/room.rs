@@ -46,11 +46,11 @@ impl Spool {
         let mut known = lock(&self.inner.disk);
         let fresh = known.is_some_and(|(at, free)| at.elapsed() < DISK_LOOK && free >= wanted);
         if !fresh {
-            if known.is_some_and(|(_, free)| free < wanted) {
-                self.inner.bodies.trim(true);
-            }
             let free = rustix::fs::statvfs(self.inner.bodies.directory())
                 .map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+            if free < wanted {
+                self.inner.bodies.trim(true);
+            }
             *known = Some((Instant::now(), free));
         }
         known.is_none_or(|(_, free)| free >= wanted)

@@ -29,7 +29,7 @@ pub(super) fn insert(
     stored: &Stored,
     guard: Option<&[u8; 32]>,
 ) -> rusqlite::Result<()> {
-    let inline = stored.memory();
+    let inline = stored.inline();
     let (envelope, origin) = (json(&stored.envelope)?, json(&stored.origin)?);
     let seal = seal(stored, &envelope, &origin);
     db.prepare_cached("INSERT INTO messages (seq, id, tenant, kind, state, size, sha256, body, accepted, reason, guard, envelope, origin, recipients, held_since, seal) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)")?.execute(params![

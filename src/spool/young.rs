@@ -215,7 +215,7 @@ impl Young {
     }
 
     fn weight(stored: &Stored) -> usize {
-        stored.memory().map_or(0, bytes::Bytes::len) + 512
+        stored.inline().map_or(0, bytes::Bytes::len) + 512
     }
 
     /// A message was accepted.
@@ -271,6 +271,11 @@ impl Young {
             .get(&seq)
             .filter(|entry| entry.number <= self.written)
             .map(|entry| Arc::clone(&entry.stored))
+    }
+
+    /// Whether a message is at its end, though the store may not know yet.
+    pub fn is_settled(&self, seq: i64) -> bool {
+        self.settled.contains_key(&seq)
     }
 
     /// All that wait and are young, oldest first.

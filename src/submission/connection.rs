@@ -545,17 +545,19 @@ impl<S: Stream> Connection<S> {
             };
             self.lf_only = receiver.lf_only();
             self.start += used;
-            too_big |= content.size() > begun.size_limit;
-            if too_big || !stores {
+            if !stores {
                 continue;
             }
-            if let Err(error) = stored {
+            too_big = content.size() > begun.size_limit;
+            if too_big {
+                // Its reply stands.
+            } else if let Err(error) = stored {
                 tracing::error!(event = "storage-failed", tenant = %begun.tenant.id, reason = %error);
                 storage = Some(error);
             } else if !room.grow_to(content.size()) {
                 storage = Some(std::io::ErrorKind::StorageFull.into());
             }
-            if storage.is_some() {
+            if too_big || storage.is_some() {
                 // Others may have the room at once.
                 content = self.services.spool.incoming();
                 room = self.services.spool.room();

@@ -672,6 +672,55 @@ fn operators_see_and_change_what_waits() {
     );
 }
 
+/// Orders for all messages of a tenant, again and again while they come in and go out: none is lost,
+/// none stays behind, none goes twice.
+#[test]
+fn orders_in_the_midst_of_delivery() {
+    const CLIENTS: usize = 4;
+    const EACH: usize = 150;
+    let upstream = Upstream::start();
+    let site = site(upstream.port, "", "connections = 4\n");
+    let server = site.start();
+    let port = server.port("fixed");
+    let large = "0123456789abcdef\r\n".repeat(6000);
+    let order = |what: &str| site.command(&["queue", what, "--tenant", "acme"]);
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|client| {
+                let large = &large;
+                scope.spawn(move || {
+                    for n in 0..EACH {
+                        let subject = format!("{client}-{n}");
+                        let body = if n % 10 == 0 { large } else { "" };
+                        let content = text(&subject) + body;
+                        submit(port, None, "a@b.example", &["x@else.example"], &content);
+                    }
+                })
+            })
+            .collect();
+        while clients.iter().any(|client| !client.is_finished()) {
+            for what in ["hold", "release", "retry"] {
+                order(what);
+            }
+        }
+    });
+    wait_for("released", || {
+        order("release");
+        site.queue()
+            .iter()
+            .all(|message| message["state"] != "held")
+            .then_some(())
+    });
+    upstream.wait_until("all of them", |received| received.len() >= CLIENTS * EACH);
+    wait_for("an empty queue", || site.queue().is_empty().then_some(()));
+    let mut subjects: Vec<String> = upstream.received().iter().map(|m| m.subject()).collect();
+    subjects.sort();
+    let mut once = subjects.clone();
+    once.dedup();
+    assert_eq!(once.len(), CLIENTS * EACH, "lost");
+    assert_eq!(subjects.len(), CLIENTS * EACH, "twice");
+}
+
 #[test]
 fn pipelined_sessions_keep_their_order() {
     let upstream = Upstream::start();

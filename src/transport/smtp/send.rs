@@ -283,12 +283,12 @@ impl Connection {
             if wire.len() + piece.len() > CONTENT_PIECE + 1024 {
                 self.write(&wire, Stage::Data).await?;
                 wire.clear();
-                if stuffer.pass_as_it_is(piece) {
-                    self.write(piece, Stage::Data).await?;
-                    continue;
-                }
             }
-            stuffer.push(piece, &mut wire);
+            if wire.is_empty() && stuffer.pass_as_it_is(piece) {
+                self.write(piece, Stage::Data).await?;
+            } else {
+                stuffer.push(piece, &mut wire);
+            }
         }
         stuffer.finish(&mut wire);
         self.write(&wire, Stage::Data).await

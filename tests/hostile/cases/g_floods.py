@@ -550,7 +550,7 @@ def _(rig):
                 with lock:
                     waiting.insert(0, (client, head))
                 continue
-            client.socket.settimeout(60)
+            client.socket.settimeout(180)
             reply = client.content(b"")
             with lock:
                 rig.note(head, reply)
