@@ -11,8 +11,7 @@ use super::lane::Health;
 use super::scheduler::{Queues, Scheduler, give_up_claim, lock};
 use super::{bounce, lane, sender};
 use crate::message::TenantId;
-use crate::spool::Claiming;
-use crate::spool::{Notice, OwedRecipient, State};
+use crate::spool::{Claiming, Notice, OwedRecipient, State};
 use crate::tenant::{Tenant, route};
 
 /// Most messages that one sweep deals with; the next one goes on.

@@ -35,7 +35,7 @@ pub struct Filter {
 pub enum Action {
     /// Due at once, failed ones too.
     Retry,
-    /// Kept until released.
+    /// SetAside until released.
     Hold,
     /// No longer held.
     Release,
@@ -197,8 +197,8 @@ impl Spool {
         };
         loop {
             // Rows are looked at once nothing else changes them any more.
-            let hold = Kept::of(self, &self.numbers(filter, window)?);
-            let Some(last) = hold.asked.last().copied() else {
+            let aside = SetAside::of(self, &self.numbers(filter, window)?);
+            let Some(last) = aside.asked.last().copied() else {
                 break;
             };
             let page = Window {
@@ -207,16 +207,17 @@ impl Spool {
             };
             let mut chosen = self.select(filter, page)?;
             chosen.retain(|stored| {
-                hold.asked.binary_search(&stored.seq).is_ok()
-                    && filter.state.as_ref().is_none_or(|wanted| {
-                        let active = !hold.taken.contains(&stored.seq);
-                        describe(stored, active, overlay)["state"] == *wanted
-                    })
+                aside.asked.binary_search(&stored.seq).is_ok()
+                    && filter
+                        .state
+                        .as_ref()
+                        .is_none_or(|wanted| describe(stored, false, overlay)["state"] == *wanted)
             });
             if !filter.ids.is_empty() {
                 seen.extend(chosen.iter().map(|stored| stored.id.to_string()));
             }
-            self.operate_page(action, chosen, hold, &mut report).await?;
+            self.operate_page(action, chosen, aside, &mut report)
+                .await?;
             window.behind = last;
         }
         for id in &filter.ids {
@@ -233,7 +234,7 @@ impl Spool {
         &self,
         action: Action,
         chosen: Vec<Stored>,
-        mut hold: Kept<'_>,
+        mut aside: SetAside<'_>,
         report: &mut Report,
     ) -> Result<(), StoreError> {
         let mut changes: Vec<RowChange> = Vec::new();
@@ -241,7 +242,7 @@ impl Spool {
         for stored in chosen {
             let id = stored.id.to_string();
             // While it is in delivery its fate is being decided; afterwards the order can be given.
-            if !hold.taken.contains(&stored.seq) {
+            if !aside.taken.contains(&stored.seq) {
                 let words = "it is being delivered right now; try again in a moment";
                 report.refused.push((id, words.to_owned()));
                 continue;
@@ -274,7 +275,7 @@ impl Spool {
                     if failed {
                         self.inner.bytes.fetch_add(stored.size, Ordering::Relaxed);
                     }
-                    hold.then.push(Hint::Waiting(stored.waiting(None)));
+                    aside.then.push(Hint::Waiting(stored.waiting(None)));
                     if !tenants.contains(&stored.tenant) {
                         tenants.push(stored.tenant);
                     }
@@ -288,7 +289,7 @@ impl Spool {
                 Action::Hold | Action::Bounce => {}
             }
         }
-        hold.then.extend(tenants.into_iter().map(Hint::Tenant));
+        aside.then.extend(tenants.into_iter().map(Hint::Tenant));
         Ok(())
     }
 
@@ -469,7 +470,7 @@ impl Filter {
 }
 
 /// Messages that are kept from delivery while a person's order is carried out.
-struct Kept<'a> {
+struct SetAside<'a> {
     spool: &'a Spool,
     /// In order of acceptance.
     asked: Vec<i64>,
@@ -479,7 +480,7 @@ struct Kept<'a> {
     then: Vec<Hint>,
 }
 
-impl<'a> Kept<'a> {
+impl<'a> SetAside<'a> {
     fn of(spool: &'a Spool, asked: &[i64]) -> Self {
         let mut active = lock(&spool.inner.active);
         let free = asked.iter().copied().filter(|seq| active.insert(*seq));
@@ -494,7 +495,7 @@ impl<'a> Kept<'a> {
     }
 }
 
-impl Drop for Kept<'_> {
+impl Drop for SetAside<'_> {
     fn drop(&mut self) {
         let mut active = lock(&self.spool.inner.active);
         for seq in &self.taken {
