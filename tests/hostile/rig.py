@@ -370,17 +370,22 @@ class Session:
 
     def data(self):
         """The content after 354, unstuffed, without the final dot."""
-        while not (self.buffer.startswith(b".\r\n") or b"\r\n.\r\n" in self.buffer):
+        # The line end before the content belongs to the command; what was searched is not searched
+        # again: large contents would hold up everything else in this process.
+        content = bytearray(b"\r\n" + self.buffer)
+        searched = 0
+        while (end := content.find(b"\r\n.\r\n", max(0, searched))) < 0:
+            searched = len(content) - 4
             more = self.socket.recv(1 << 20)
             if not more:
                 raise ConnectionError
-            self.buffer += more
-        if self.buffer.startswith(b".\r\n"):
-            content, self.buffer = b"", self.buffer[3:]
-        else:
-            content, self.buffer = self.buffer.split(b"\r\n.\r\n", 1)
-            content += b"\r\n"
-        return re.sub(rb"(\A|\r\n)\.", rb"\1", content)
+            content += more
+        self.buffer = bytes(content[end + 5 :])
+        del content[end + 2 :], content[:2]
+        content = bytes(content)
+        if content.startswith(b".") or b"\r\n." in content:
+            return re.sub(rb"(\A|\r\n)\.", rb"\1", content)
+        return content
 
     def take(self, content):
         """Stores a content as a message; gives the usual answer."""

@@ -534,6 +534,8 @@ def _(rig):
     for _ in range(100):
         client = rig.client()
         client.envelope()
+        # Some hundred MiB stand in the kernel's buffers before it is a connection's turn again.
+        client.socket.settimeout(300)
         clients.append((client, rig.message(b"")))
     replies = []
     lock = threading.Lock()
@@ -550,7 +552,6 @@ def _(rig):
                 with lock:
                     waiting.insert(0, (client, head))
                 continue
-            client.socket.settimeout(180)
             reply = client.content(b"")
             with lock:
                 rig.note(head, reply)
