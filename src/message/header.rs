@@ -47,6 +47,8 @@ impl Header {
     pub fn parse(message: &[u8]) -> Result<Self, HeaderError> {
         use super::content::{FIELD_LIMIT, FIELDS_LIMIT, HEADER_LIMIT};
         let mut header = Self::default();
+        // Whoever has only the beginning of a message comes to the same result.
+        let message = &message[..message.len().min(HEADER_LIMIT + 2)];
         let mut at = 0;
         let mut line_number = 0;
         while at < message.len() {
@@ -57,6 +59,9 @@ impl Header {
                 header.body = end;
                 header.headerless = header.fields.is_empty();
                 return Ok(header);
+            }
+            if end > HEADER_LIMIT && !header.fields.is_empty() {
+                return Err(HeaderError::TooBig);
             }
             if matches!(line.first(), Some(b' ' | b'\t')) {
                 let Some(field) = header.fields.last_mut() else {
@@ -81,8 +86,8 @@ impl Header {
             {
                 // skipped
             } else if header.fields.is_empty() {
-                if matches!(message.get(end), Some(b' ' | b'\t')) {
-                    return Err(HeaderError::NotAField(line_number)); // a name folded before its colon
+                if let Some(line) = misspelt_field(&message[at..]) {
+                    return Err(HeaderError::NotAField(line_number + line));
                 }
                 return Ok(Self {
                     fields: Vec::new(),
@@ -136,6 +141,58 @@ fn field_name(line: &[u8]) -> Option<(usize, usize)> {
     valid.then_some((name.len(), colon + 1))
 }
 
+/// Looks for a header in what begins with no field: a first field whose name has blanks in it or
+/// before it, a fold, or a byte order mark; or a Bcc further on, which nobody else must read. Gives
+/// its line, from 0.
+fn misspelt_field(text: &[u8]) -> Option<usize> {
+    const USUAL: [&str; 17] = [
+        "From",
+        "To",
+        "Cc",
+        "Bcc",
+        "Subject",
+        "Date",
+        "Sender",
+        "Reply-To",
+        "Message-ID",
+        "In-Reply-To",
+        "References",
+        "MIME-Version",
+        "Content-Type",
+        "Content-Transfer-Encoding",
+        "Received",
+        "Return-Path",
+        "X-Mailer",
+    ];
+    const HIDDEN: [&str; 2] = ["Bcc", "Resent-Bcc"];
+    let mut names: Vec<(usize, Vec<u8>)> = Vec::new();
+    for (number, line) in text.split(|&b| b == b'\n').enumerate() {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.is_empty() {
+            break;
+        }
+        let is_fold = matches!(line.first(), Some(b' ' | b'\t'));
+        match names.last_mut() {
+            Some((_, name)) if is_fold && !name.contains(&b':') => name.extend_from_slice(line),
+            Some(_) if is_fold => {}
+            _ => names.push((number, line.to_vec())),
+        }
+    }
+    names.into_iter().find_map(|(number, line)| {
+        let colon = memchr::memchr(b':', &line)?;
+        let name: Vec<u8> = line[..colon]
+            .iter()
+            .copied()
+            .filter(|b| (33..=126).contains(b))
+            .collect();
+        let known: &[&str] = if number == 0 { &USUAL } else { &HIDDEN };
+        known
+            .iter()
+            .any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+            .then_some(number)
+    })
+}
+
 /// A value on one line, trimmed.
 pub fn unfold(value: &[u8]) -> String {
     let text: String = super::rfc2047::decode_raw(value)
@@ -167,6 +224,32 @@ mod tests {
                 .expect("headerless")
                 .headerless
         );
+        for text in [
+            &b"Hello,\r\n  an indented line\r\n"[..],
+            b"Hello,\r\n  to: nobody\r\n",
+            b"Scan of today\r\nFrom: scanner 5\r\n",
+            b"Dear Sir: hello\r\nmore\r\n",
+            b"Hello\r\n\r\nBcc: is what we speak of\r\n",
+            &[&vec![b'a'; 300_000][..], b"\r\n x\r\n"].concat(),
+        ] {
+            assert!(parse(text).expect("headerless").headerless);
+        }
+        for (text, line) in [
+            (&b"Fr om: a@evil\r\nBcc: boss@t\r\n\r\nx"[..], 1),
+            (b"\xef\xbb\xbfFrom: a@b\r\nTo: c@d\r\n\r\nx", 1),
+            (b"Fr\xfcom\r\nTo: c@d\r\nbcc: boss@t\r\n\r\nx", 3),
+            (b"From\r\n  : a@b\r\n\r\nx", 1),
+        ] {
+            assert_eq!(parse(text), Err(HeaderError::NotAField(line)));
+        }
+        // A beginning that is cut says what the whole says.
+        let fill = [&b"A: "[..], &vec![b'a'; 995], b"\r\n"]
+            .concat()
+            .repeat(261);
+        let last = [&b"A: "[..], &vec![b'a'; 1135], b"\r\n"].concat();
+        let whole = [&fill, &last, &b"Subject-Long: x\r\n\r\nbody"[..]].concat();
+        assert_eq!(parse(&whole), Err(HeaderError::TooBig));
+        assert_eq!(parse(&whole[..262_146]), Err(HeaderError::TooBig));
         assert!(parse(b"\r\nbody\r\n").expect("blank first").headerless);
         assert_eq!(parse(b"\r\nbody\r\n").expect("blank first").body, 2);
         assert_eq!(parse(b"Subject: x\r\n").expect("no blank line").body, 12);

@@ -322,18 +322,28 @@ impl Visit for Json {
     }
 }
 
-/// Text of a client in a log line: at most 80 characters.
+/// Text of a client in a log line: at most 80 octets.
 pub fn brief(text: &str) -> String {
-    if text.chars().count() <= 80 {
+    const MARK: &str = "…";
+    if text.len() <= 80 {
         text.to_owned()
     } else {
-        format!("{}…", text.chars().take(79).collect::<String>())
+        let end = text.floor_char_boundary(80 - MARK.len());
+        format!("{}{MARK}", &text[..end])
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_client_says_is_brief() {
+        assert_eq!(brief(&"a".repeat(80)), "a".repeat(80));
+        assert_eq!(brief(&"a".repeat(81)), format!("{}…", "a".repeat(77)));
+        let long = brief(&"€".repeat(2000));
+        assert_eq!(long, format!("{}…", "€".repeat(25)));
+    }
 
     #[test]
     fn one_event_is_one_line() {

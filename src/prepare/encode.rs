@@ -12,7 +12,7 @@ use crate::message::rfc2047;
 /// Longest line on the wire without its line end (RFC 5321 section 4.5.3.1.6).
 pub const LINE_LIMIT: usize = 998;
 /// Deepest nesting of parts that is followed.
-pub(super) const DEPTH_LIMIT: usize = 50;
+pub(super) const DEPTH_LIMIT: usize = 100;
 /// Most parts that are followed.
 const PARTS_LIMIT: usize = 1000;
 
@@ -713,7 +713,7 @@ mod tests {
             "{text}"
         );
         let mut deep = "ä\r\n".to_owned();
-        for _ in 0..60 {
+        for _ in 0..=DEPTH_LIMIT {
             deep = format!("Content-Type: message/rfc822\r\n\r\n{deep}");
         }
         assert_eq!(

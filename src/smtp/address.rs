@@ -30,6 +30,9 @@ pub enum AddressError {
     /// Local part not a dot-atom or quoted string.
     #[error("the part before the @ has a character that must not stand there")]
     LocalPart,
+    /// A control character.
+    #[error("it has a control character")]
+    Control,
     /// Domain not made of labels.
     #[error("the domain is not a valid host name")]
     Domain,

@@ -9,7 +9,7 @@ pub const LINE_LIMIT: usize = 4096;
 /// Longest SASL response line in octets (RFC 4954 section 4).
 pub const SASL_LINE_LIMIT: usize = 12_288;
 /// Longest parameters of one MAIL or RCPT command in octets.
-pub const PARAMETERS_LIMIT: usize = 1500;
+pub const PARAMETERS_LIMIT: usize = 1000;
 
 /// A parsed command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,6 +120,9 @@ pub enum CommandError {
     /// 500 5.5.2: controls or invalid UTF-8 in the line.
     #[error("Command with characters that must not stand there")]
     Characters,
+    /// 501 5.5.2: an address that is not UTF-8.
+    #[error("Address that is not UTF-8")]
+    Encoding,
     /// 500 5.5.2, then closed: a bare CR would hide a second command.
     #[error("Bare carriage return in a command")]
     BareCr,
@@ -146,9 +149,20 @@ pub fn parse(line: &[u8]) -> Result<Command, CommandError> {
     if line.contains(&b'\r') {
         return Err(CommandError::BareCr);
     }
-    let text = std::str::from_utf8(line).map_err(|_| CommandError::Characters)?;
+    let is_envelope = is_verb(line, b"MAIL") || is_verb(line, b"RCPT");
+    let text = std::str::from_utf8(line).map_err(|_| {
+        if is_envelope {
+            CommandError::Encoding
+        } else {
+            CommandError::Characters
+        }
+    })?;
     if text.chars().any(|c| c.is_control() && c != '\t') {
-        return Err(CommandError::Characters);
+        return Err(if is_envelope && !text.contains('\0') {
+            CommandError::Address(AddressError::Control)
+        } else {
+            CommandError::Characters
+        });
     }
     let text = text.trim_start();
     let (verb, rest) = match text.find([' ', '\t', ':']) {
@@ -189,6 +203,20 @@ pub fn parse(line: &[u8]) -> Result<Command, CommandError> {
         | "USER-AGENT:" => Ok(Command::Foreign),
         _ => Err(CommandError::Unknown),
     }
+}
+
+/// Whether a line is an AUTH, whatever follows.
+pub fn is_auth(line: &[u8]) -> bool {
+    is_verb(line, b"AUTH")
+}
+
+fn is_verb(line: &[u8], verb: &[u8]) -> bool {
+    let line = line.trim_ascii_start();
+    line.get(..verb.len())
+        .is_some_and(|word| word.eq_ignore_ascii_case(verb))
+        && line
+            .get(verb.len())
+            .is_none_or(|next| matches!(next, b' ' | b'\t'))
 }
 
 fn no_argument(rest: &str, command: Command) -> Result<Command, CommandError> {
@@ -527,7 +555,7 @@ mod tests {
         assert_eq!(parse(b"\x1b]0;x\x07"), Err(CommandError::Characters));
         assert_eq!(
             parse(b"MAIL FROM:<\xc0\x8a@b>"),
-            Err(CommandError::Characters)
+            Err(CommandError::Encoding)
         );
         assert_eq!(
             parse("MAIL FROM:<ä@b>".as_bytes()),

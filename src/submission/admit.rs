@@ -151,22 +151,8 @@ pub fn check_return_path(
     }
 }
 
-/// The complete content, at its true end. What passes may be made durable.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "this is where everything about a message comes together"
-)]
-pub fn content(
-    now: &Now,
-    runs: &Runs,
-    begun: &Begun,
-    mut envelope: Envelope,
-    mut origin: Origin,
-    findings: Findings,
-    refuses_bare: bool,
-    too_big: bool,
-    content: Incoming,
-) -> Result<Admitted, Refusal> {
+/// What refuses a content whatever is in it: octets that hide an end of data.
+pub fn framing(findings: Findings, refuses_bare: bool) -> Result<(), Refusal> {
     if findings.nul {
         return Err(Refusal::Nul {
             closes: findings.smuggling,
@@ -178,6 +164,20 @@ pub fn content(
     if refuses_bare && findings.bare_newline {
         return Err(Refusal::BareNewline);
     }
+    Ok(())
+}
+
+/// The complete content, at its true end and with its framing in order. What passes may be made
+/// durable.
+pub fn content(
+    now: &Now,
+    runs: &Runs,
+    begun: &Begun,
+    mut envelope: Envelope,
+    mut origin: Origin,
+    too_big: bool,
+    content: Incoming,
+) -> Result<Admitted, Refusal> {
     if too_big || content.size() > begun.size_limit {
         return Err(Refusal::TooBig(begun.size_limit));
     }
@@ -221,7 +221,8 @@ pub fn header(
         .all(head, "Received")
         .filter(|field| memchr::memmem::find(&head[field.value.clone()], ours.as_bytes()).is_some())
         .count();
-    if header.count(head, "Received") > HOPS_LIMIT || through_us >= OWN_HOPS_LIMIT {
+    // Ours comes on top.
+    if header.count(head, "Received") >= HOPS_LIMIT || through_us >= OWN_HOPS_LIMIT {
         return Err(Refusal::TooManyHops);
     }
     for name in ["Content-Type", "MIME-Version", "Content-Transfer-Encoding"] {

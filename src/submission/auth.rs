@@ -50,6 +50,8 @@ pub struct Authenticator {
     waiting: std::sync::atomic::AtomicUsize,
     key: hmac::Key,
     verified: Mutex<HashMap<String, (Vec<u8>, Instant)>>,
+    /// Sources from which a login was right lately: other programs there do not lock it out.
+    welcome: Mutex<HashMap<(String, IpAddr), Instant>>,
     failures: Mutex<HashMap<IpAddr, Vec<Instant>>>,
     /// The dearest hash that was seen: unknown logins cost as much.
     dearest: Mutex<Cost>,
@@ -107,6 +109,7 @@ impl Authenticator {
             waiting: std::sync::atomic::AtomicUsize::new(0),
             key: hmac::Key::new(hmac::HMAC_SHA256, &key),
             verified: Mutex::default(),
+            welcome: Mutex::default(),
             failures: Mutex::default(),
             dearest: Mutex::new(Cost::DEFAULT),
             seen: Mutex::new(0),
@@ -159,8 +162,33 @@ impl Authenticator {
             .filter(|s| !s.expose().starts_with("$argon2"))
     }
 
-    /// Whether a source has failed too often lately.
-    pub fn is_throttled(&self, source: Option<IpAddr>) -> bool {
+    /// Whether a source has failed too often lately to try this login, which was not right from
+    /// there either.
+    pub fn is_throttled(&self, login: &str, source: Option<IpAddr>) -> bool {
+        self.has_failed_often(source) && !self.is_welcome(login, source)
+    }
+
+    fn is_welcome(&self, login: &str, source: Option<IpAddr>) -> bool {
+        let Some(source) = source else { return true };
+        let welcome = self.welcome.lock().unwrap_or_else(PoisonError::into_inner);
+        welcome
+            .get(&(login.to_owned(), source))
+            .is_some_and(|at| at.elapsed() < REMEMBERED)
+    }
+
+    /// Remembers that a login was right, and from where.
+    pub fn succeeded(&self, login: &str, source: Option<IpAddr>) {
+        let Some(source) = source else { return };
+        let mut welcome = self.welcome.lock().unwrap_or_else(PoisonError::into_inner);
+        if welcome.len() >= TABLE_LIMIT {
+            welcome.retain(|_, at| at.elapsed() < REMEMBERED);
+        }
+        if welcome.len() < TABLE_LIMIT {
+            welcome.insert((login.to_owned(), source), Instant::now());
+        }
+    }
+
+    fn has_failed_often(&self, source: Option<IpAddr>) -> bool {
         let Some(source) = source else { return false };
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         match failures.get_mut(&source) {
@@ -195,18 +223,27 @@ impl Authenticator {
         let stored = directory
             .login(&credentials.login)
             .and_then(|(_, user)| self.stored(user));
+        let is_throttled = self.has_failed_often(source);
+        if is_throttled && !self.is_welcome(&credentials.login, source) {
+            return Verdict::Busy;
+        }
         let tag = stored.as_ref().map(|secret| self.tag(secret, credentials));
         if let Some(tag) = &tag {
             let verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
-            if verified.get(&credentials.login).is_some_and(|(known, at)| {
+            let known = verified.get(&credentials.login).is_some_and(|(known, at)| {
                 at.elapsed() < REMEMBERED && sasl::constant_time_eq(known, tag)
-            }) {
+            });
+            drop(verified);
+            if known {
+                self.succeeded(&credentials.login, source);
                 return Verdict::Right;
             }
         }
-        if self.is_throttled(source) {
+        if is_throttled {
             return Verdict::Busy;
         }
+        // Asked again when it is a try's turn: others of that source may have failed meanwhile.
+        let may_go_on = || !self.has_failed_often(source);
         let hash = stored
             .as_ref()
             .map(Secret::expose)
@@ -234,7 +271,7 @@ impl Authenticator {
                 spent = cost;
                 let password = credentials.password.clone();
                 match self
-                    .compute(move || verify_hash(&hash, password.as_bytes()))
+                    .compute(may_go_on, move || verify_hash(&hash, password.as_bytes()))
                     .await
                 {
                     Some(right) => right,
@@ -249,7 +286,7 @@ impl Authenticator {
         // A wrong try costs the same whether or not there is such a login, and whatever its hash.
         if !right && let Some(missing) = spent.missing_to(self.dearest(directory)) {
             let password = credentials.password.clone();
-            let wasted = self.compute(move || {
+            let wasted = self.compute(may_go_on, move || {
                 derive(missing, b"nobody's salt...", password.as_bytes(), 32).is_some()
             });
             if wasted.await.is_none() {
@@ -260,6 +297,7 @@ impl Authenticator {
             self.failed(source);
             return Verdict::Wrong;
         }
+        self.succeeded(&credentials.login, source);
         if let Some(tag) = tag {
             let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
             if verified.len() >= TABLE_LIMIT {
@@ -287,8 +325,13 @@ impl Authenticator {
         context.sign().as_ref().to_vec()
     }
 
-    /// Computes on a thread of its own, few at once; `None`: too many wait already.
-    async fn compute(&self, work: impl FnOnce() -> bool + Send + 'static) -> Option<bool> {
+    /// Computes on a thread of its own, few at once; `None`: too many wait already, or it may not
+    /// go on once it is its turn.
+    async fn compute(
+        &self,
+        may_go_on: impl Fn() -> bool,
+        work: impl FnOnce() -> bool + Send + 'static,
+    ) -> Option<bool> {
         use std::sync::atomic::Ordering;
         if self.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_LIMIT {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -297,6 +340,9 @@ impl Authenticator {
         let permit = Arc::clone(&self.workers).acquire_owned().await;
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         let _permit = permit.ok()?;
+        if !may_go_on() {
+            return None;
+        }
         tokio::task::spawn_blocking(work).await.ok()
     }
 }

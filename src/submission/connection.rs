@@ -17,6 +17,7 @@ use super::session::{Check, Session, Step, random_text};
 use super::{Answer, Settings};
 use crate::observe::log::brief;
 use crate::observe::metrics::Metrics;
+use crate::smtp::command;
 use crate::smtp::data::{BareNewline, Receiver};
 use crate::smtp::reply::Reply;
 use crate::smtp::sasl;
@@ -97,8 +98,8 @@ pub struct Connection<S> {
     peer: Option<IpAddr>,
     buffer: Vec<u8>,
     start: usize,
-    skipping: bool,
-    skipped: usize,
+    /// What comes is the rest of a line that is too long.
+    skipping: Option<Skipping>,
     /// No line has ended in CRLF so far.
     lf_only: bool,
     /// Accepted messages, until the client goes on.
@@ -114,11 +115,24 @@ enum Input {
     Line(Vec<u8>),
     /// A command that ends in a bare LF where that is refused.
     BareNewline,
-    TooLong,
+    TooLong {
+        /// It is a login.
+        login: bool,
+    },
     Flood,
     Eof,
     Idle,
     Stopping,
+}
+
+/// A line of which too much has come, until its end.
+struct Skipping {
+    /// Octets without a line end.
+    octets: usize,
+    /// It began as AUTH.
+    login: bool,
+    /// The last octet was CR: LF next would make it a CRLF.
+    ends_in_cr: bool,
 }
 
 impl<S: Stream> Connection<S> {
@@ -136,8 +150,7 @@ impl<S: Stream> Connection<S> {
             peer,
             buffer: Vec::new(),
             start: 0,
-            skipping: false,
-            skipped: 0,
+            skipping: None,
             lf_only: true,
             answered: Vec::new(),
             checked: None,
@@ -171,8 +184,8 @@ impl<S: Stream> Connection<S> {
         loop {
             let line = match self.next_line(session, &mut out).await {
                 Input::Line(line) => line,
-                Input::TooLong => {
-                    let step = session.line_too_long();
+                Input::TooLong { login } => {
+                    let step = session.line_too_long(login);
                     if !self.simple(session, step, &mut out).await {
                         return None;
                     }
@@ -220,8 +233,8 @@ impl<S: Stream> Connection<S> {
                         // before the client can have read our reply, for what is there already.
                         let _ = timeout(Duration::ZERO, self.fill()).await;
                         if self.start < self.buffer.len() {
-                            self.flush(&mut out).await;
-                            return None;
+                            let refusal = &Refusal::Unsynchronized;
+                            return self.last_words(refusal, &mut out).await;
                         }
                     }
                 }
@@ -326,7 +339,9 @@ impl<S: Stream> Connection<S> {
         loop {
             if let Some(end) = memchr::memchr(b'\n', &self.buffer[self.start..]) {
                 let line = &self.buffer[self.start..self.start + end];
-                let crlf = line.last() == Some(&b'\r');
+                let skipped = self.skipping.take();
+                let cr_before = line.is_empty() && skipped.as_ref().is_some_and(|s| s.ends_in_cr);
+                let crlf = cr_before || line.last() == Some(&b'\r');
                 self.lf_only &= !crlf;
                 if !crlf && self.listener.bare_newline == BareNewline::Reject {
                     return Input::BareNewline;
@@ -334,11 +349,15 @@ impl<S: Stream> Connection<S> {
                 let line = line.strip_suffix(b"\r").unwrap_or(line).to_vec();
                 self.start += end + 1;
                 self.line_began = None;
-                if std::mem::replace(&mut self.skipping, false) || line.len() > session.line_limit()
-                {
-                    return Input::TooLong;
-                }
-                return Input::Line(line);
+                return match skipped {
+                    Some(skipped) => Input::TooLong {
+                        login: skipped.login,
+                    },
+                    None if line.len() > session.line_limit() => Input::TooLong {
+                        login: command::is_auth(&line),
+                    },
+                    None => Input::Line(line),
+                };
             }
             if self.buffer[self.start..].starts_with(&[0x16, 0x03]) && !session.in_dialogue() {
                 // A TLS handshake in clear: there may never be a line end.
@@ -347,10 +366,16 @@ impl<S: Stream> Connection<S> {
                 return Input::Line(line);
             }
             if self.buffer.len() - self.start > session.line_limit() {
-                self.skipping = true;
-                self.skipped += self.buffer.len() - self.start;
+                let rest = &self.buffer[self.start..];
+                let skipping = self.skipping.get_or_insert_with(|| Skipping {
+                    octets: 0,
+                    login: command::is_auth(rest),
+                    ends_in_cr: false,
+                });
+                skipping.octets += rest.len();
+                skipping.ends_in_cr = rest.ends_with(b"\r");
                 self.start = self.buffer.len();
-                if self.skipped > FLOOD {
+                if skipping.octets > FLOOD {
                     return Input::Flood;
                 }
             }
@@ -365,7 +390,7 @@ impl<S: Stream> Connection<S> {
             };
             // A line has to be whole in time, however steadily its octets come.
             let now = Instant::now();
-            if self.start == self.buffer.len() && !self.skipping {
+            if self.start == self.buffer.len() && self.skipping.is_none() {
                 self.line_began = None;
             } else {
                 self.line_began.get_or_insert(now);
@@ -443,7 +468,15 @@ impl<S: Stream> Connection<S> {
                 };
                 (login, step)
             }
-            _ if logins.is_throttled(self.peer) => (String::new(), session.busy()),
+            Check::CramMd5 { login, .. } if logins.is_throttled(&login, self.peer) => {
+                (login, session.busy())
+            }
+            Check::ScramFirst(first) if logins.is_throttled(&first.login, self.peer) => {
+                (first.login, session.busy())
+            }
+            Check::ScramFinal(server, _) if logins.is_throttled(server.login(), self.peer) => {
+                (server.login().to_owned(), session.busy())
+            }
             Check::CramMd5 {
                 login,
                 digest,
@@ -458,6 +491,7 @@ impl<S: Stream> Connection<S> {
                 let right = sasl::constant_time_eq(expected.as_bytes(), digest.as_bytes())
                     && secret.is_some();
                 let step = if right {
+                    logins.succeeded(&login, self.peer);
                     session.right(login.clone(), now)
                 } else {
                     self.wrong(session)
@@ -475,7 +509,10 @@ impl<S: Stream> Connection<S> {
                 let proof =
                     server.finish(&message, secret.as_ref().map_or("\u{0}", |s| s.expose()));
                 let step = match (proof, secret) {
-                    (Ok(proof), Some(_)) => session.scram_proof(login.clone(), &proof),
+                    (Ok(proof), Some(_)) => {
+                        logins.succeeded(&login, self.peer);
+                        session.scram_proof(login.clone(), &proof)
+                    }
                     _ => self.wrong(session),
                 };
                 (login, step)
@@ -569,24 +606,20 @@ impl<S: Stream> Connection<S> {
             self.start = 0;
             self.buffer.shrink_to(READ);
         }
+        let refuses_bare = self.listener.bare_newline == BareNewline::Reject;
+        let framing = admit::framing(receiver.findings(), refuses_bare);
         // What is too large for us stays so; room may be found later.
-        if let Some(error) = storage.filter(|_| !too_big) {
+        let storage = storage.filter(|_| !too_big && framing.is_ok());
+        if let Some(error) = storage {
             let reply = reply_for::store_error(&crate::spool::io_error(&error));
             self.count(session, now, &reply);
             reply.write_to(out);
-            return self.flush(out).await;
+            return self.goes_on_alone(out).await;
         }
-        match admit::content(
-            now,
-            &self.services.runs,
-            &begun,
-            envelope,
-            origin,
-            receiver.findings(),
-            self.listener.bare_newline == BareNewline::Reject,
-            too_big,
-            content,
-        ) {
+        let runs = &self.services.runs;
+        match framing
+            .and_then(|()| admit::content(now, runs, &begun, envelope, origin, too_big, content))
+        {
             Ok(admitted) => {
                 let shown = Shown::of(&admitted);
                 self.commit(session, &begun, admitted, shown, begin, out)
@@ -594,10 +627,22 @@ impl<S: Stream> Connection<S> {
             }
             Err(refusal) => {
                 let step = session.content_refused(&refusal);
-                let goes_on = self.simple(session, step, out).await;
-                goes_on && self.flush(out).await
+                self.simple(session, step, out).await && self.goes_on_alone(out).await
             }
         }
+    }
+
+    /// Sends a refusal, and says whether the client has waited for it. What came behind a content
+    /// that was refused is not run as commands: it may be what that content meant to hide. A QUIT
+    /// is what it says.
+    async fn goes_on_alone(&mut self, out: &mut Vec<u8>) -> bool {
+        let _ = timeout(Duration::ZERO, self.fill()).await;
+        let behind = self.buffer[self.start..].trim_ascii();
+        let alone = behind.is_empty() || behind.eq_ignore_ascii_case(b"QUIT");
+        if !alone {
+            Refusal::Unsynchronized.reply().write_to(out);
+        }
+        self.flush(out).await && alone
     }
 
     /// Makes it durable and says so. The only way to a 250.

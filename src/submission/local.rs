@@ -71,10 +71,9 @@ pub async fn submit(
         ..Origin::default()
     };
     let (from, size) = (envelope.mail_from.clone(), content.size());
-    let admitted = admit::content(
-        now, runs, &begun, envelope, origin, findings, false, false, content,
-    )
-    .map_err(|r| r.reply())?;
+    let admitted = admit::framing(findings, false)
+        .and_then(|()| admit::content(now, runs, &begun, envelope, origin, false, content))
+        .map_err(|r| r.reply())?;
     let recipients: Vec<String> = admitted
         .envelope
         .recipients

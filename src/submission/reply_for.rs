@@ -70,6 +70,8 @@ pub enum Refusal {
     BareNewline,
     /// A lone dot in the wrong place.
     Smuggling,
+    /// Something came behind what was refused, without waiting for our reply.
+    Unsynchronized,
 }
 
 impl Refusal {
@@ -151,6 +153,11 @@ impl Refusal {
             Refusal::Smuggling => {
                 Reply::new(550, (5, 5, 2), "Lone dot between bare newlines refused")
             }
+            Refusal::Unsynchronized => Reply::new(
+                554,
+                (5, 5, 0),
+                "Protocol synchronization: nothing may follow before this reply",
+            ),
         }
     }
 
@@ -167,6 +174,7 @@ impl Refusal {
                 | Refusal::TooManyErrors
                 | Refusal::BareNewline
                 | Refusal::Smuggling
+                | Refusal::Unsynchronized
                 | Refusal::Nul { closes: true }
         )
     }
@@ -233,6 +241,7 @@ pub fn command_error(error: &CommandError, recipient: bool) -> Reply {
             (5, 5, 2),
             "Command contains characters that are not allowed",
         ),
+        CommandError::Encoding => Reply::new(501, (5, 5, 2), "Address is not valid UTF-8"),
         CommandError::BareCr => Reply::new(500, (5, 5, 2), "Bare carriage return in a command"),
         CommandError::Argument(text) => Reply::new(501, (5, 5, 4), *text),
         CommandError::Address(error) if recipient => {

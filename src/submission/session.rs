@@ -206,9 +206,14 @@ impl Session {
     }
 
     /// The line was longer than [`Self::line_limit`].
-    pub fn line_too_long(&mut self) -> Step {
+    /// `login`: it was an AUTH (RFC 4954 section 4 has a code of its own for it).
+    pub fn line_too_long(&mut self, login: bool) -> Step {
         let in_dialogue = self.dialogue.take().is_some();
-        let enhanced = if in_dialogue { (5, 5, 6) } else { (5, 5, 2) };
+        let enhanced = if in_dialogue || login {
+            (5, 5, 6)
+        } else {
+            (5, 5, 2)
+        };
         self.error(Reply::new(500, enhanced, "Line too long"))
     }
 
@@ -238,12 +243,8 @@ impl Session {
         if let Some(dialogue) = self.dialogue.take() {
             return self.response(dialogue, line, now);
         }
-        if line.len() > LINE_LIMIT
-            && !line
-                .get(..4)
-                .is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH"))
-        {
-            return self.line_too_long();
+        if line.len() > LINE_LIMIT && !command::is_auth(line) {
+            return self.line_too_long(false);
         }
         let after_refused_data = std::mem::take(&mut self.data_refused);
         match command::parse(line) {
@@ -375,6 +376,9 @@ impl Session {
             return self.sequence("Nested MAIL command");
         }
         if let Some(local) = mail.bare_local.take() {
+            if !local.is_ascii() && !mail.smtputf8 {
+                return self.error(reply_for::command_error(&CommandError::NeedsUtf8, false));
+            }
             // `MAIL FROM:<root>`: completed as every mail system does.
             mail.address =
                 crate::smtp::address::Address::parse(&format!("{local}@{}", now.hostname)).ok();
@@ -413,10 +417,13 @@ impl Session {
         let Some(transaction) = &mut self.transaction else {
             return self.sequence("MAIL first");
         };
+        let ours = rcpt.address.is_none();
         let address = rcpt
             .address
             .unwrap_or_else(|| transaction.begun.tenant.email.clone());
-        let plain = address.as_str().is_ascii() && rcpt.orcpt.as_ref().is_none_or(|o| o.is_ascii());
+        // What we put in the place of <postmaster> the client need not be able to write.
+        let plain = (ours || address.as_str().is_ascii())
+            && rcpt.orcpt.as_ref().is_none_or(|o| o.is_ascii());
         if !plain && !transaction.mail.smtputf8 {
             return self.error(reply_for::command_error(&CommandError::NeedsUtf8, true));
         }
@@ -539,7 +546,8 @@ impl Session {
     fn response(&mut self, dialogue: Dialogue, line: &[u8], now: &Now) -> Step {
         let text = String::from_utf8_lossy(line);
         let text = text.trim();
-        if text == "*" {
+        // A client that has given up has not always read that it must say so with `*`.
+        if text == "*" || text.eq_ignore_ascii_case("RSET") {
             return self.error(Reply::new(501, (5, 7, 0), "Authentication cancelled"));
         }
         let malformed = || Reply::new(501, (5, 5, 2), "Malformed authentication response");

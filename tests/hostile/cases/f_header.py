@@ -123,12 +123,11 @@ def _(rig):
         only_ours(message)
         check(not re.search(rb"(?im)^from\s+:", message.raw), "the odd one is still there")
     bad = ([" From: a@evil.example"], ["\tFrom: a@evil.example"], ["From", " : a@evil.example"], ["To: b@else.example", "From", " : a@evil.example"], ["From\r\n\t: a@evil.example"], ["Fro\x01m: a@evil.example", "To: x@y.example"], ["To: b@else.example", "Fr om: a@evil.example"], ["To: b@else.example", ": a@evil.example"], ["To: b@else.example", "Fr\u00f6m: a@evil.example"])
-    for lines in bad[:5] + bad[6:]:
+    # As the first line it would make all of it a text without header, in which others read the Bcc.
+    bad = [*bad, *([f"{first}: a@evil.example", "Bcc: boss@else.example", "Subject: x"] for first in ("Fr om", "\ufeffFrom", "Fr\u00f6m", "Subj ect"))]
+    bad += [["\ufeffSubject: x", "To: b@else.example"], ["Hello", "To: b@else.example", "Bcc: boss@else.example"], ["Hello", "resent-bcc : boss@else.example"]]
+    for lines in bad:
         must_refuse(rig, header(rig, *lines), "554 5.6.0")
-    # With no field at all in front of it, a line that is none begins a text without header.
-    message = through(rig, header(rig, *bad[5]))
-    only_ours(message)
-    check(b"evil" not in message.raw.split(b"\r\n\r\n")[0], "the header of a message without header")
 
 
 @case("F05", "groups in From")
@@ -542,8 +541,9 @@ def _(rig):
 
     hop = "Received: from a by b.example with SMTP;\r\n\tSat, 21 Nov 2026 10:00:00 +0000"
     must_refuse(rig, header(rig, *[hop] * 51), "554 5.4.6")
-    message = through(rig, header(rig, *[hop] * 30))
-    check(len(message.fields("Received")) == 31, "our own does not count")
+    must_refuse(rig, header(rig, *[hop] * 50), "554 5.4.6")
+    message = through(rig, header(rig, *[hop] * 49))
+    check(len(message.fields("Received")) == 50, "with our own, fifty")
     own = "Received:" + re.search(r"(?s)Received:(.*?)\r\n(?!\s)", message.text)[1]
     through(rig, header(rig, own, hop))
 
@@ -565,7 +565,9 @@ def _(rig):
 def _(rig):
     """Just below, it is taken whole."""
     many = [f"X-{n}: y" for n in range(998)]
-    for lines in ([f"X-{n}: {'y' * 900}" for n in range(330)], many + ["A: b", "C: d", "E: f"], ["X-Long: " + "y" * 65 * 1024], ["X-Long: x" + "\r\n\t" * 30_000 + "y"], ["X-Folded: x" + ("\r\n " + "y" * 900) * 73]):
+    for lines in ([f"X-{n}: {'y' * 900}" for n in range(330)], many + ["A: b", "C: d", "E: f"], ["X-Long: " + "y" * 65 * 1024], ["X-Long: x" + "\r\n\t" * 30_000 + "y"], ["X-Folded: x" + ("\r\n " + "y" * 900) * 73],
+        # What is looked at ends in a name, in a value, behind a line.
+        *(["X: " + "y" * 994] * 262 + ["X: " + "y" * (1000 + more), "Subject-Long: x"] for more in range(100, 260, 7))):
         must_refuse(rig, header(rig, *lines), "552 5.3.4")
     message = through(rig, header(rig, *many))
     check(all(message.fields(f"X-{n}") == ["y"] for n in range(998)), "fields are missing")
@@ -581,6 +583,8 @@ def _(rig):
     for content, body in (
         (b"\r\nbody %s\r\nmore", b"body %s\r\nmore\r\n"),
         (b"Hello,\r\nbody %s\r\nmore", b"Hello,\r\nbody %s\r\nmore\r\n"),
+        (b"Hello,\r\n  indented %s\r\n\r\nmore", b"Hello,\r\n  indented %s\r\n\r\nmore\r\n"),
+        (b"Scan of today\r\nFrom: scanner 5\r\n%s", b"Scan of today\r\nFrom: scanner 5\r\n%s\r\n"),
         (b"Hello %s", b"Hello %s\r\n"),
         (b"From me to you\r\n%s", None),
         (b"http://x.example %s", None),
@@ -591,6 +595,9 @@ def _(rig):
         for name in ("Date", "Message-ID", "To", "MIME-Version"):
             check(len(message.fields(name)) == 1, f"no {name}")
         check(body is None or message.body == body % token, f"the body became {message.body!r}")
+    # A first line longer than any header, and a fold of what is none.
+    long = through(rig, rig.token().encode() + b"a" * 300_000 + b"\r\n x", client=client)
+    check(long.body.replace(b"\r\n", b"").replace(b" ", b"").endswith(b"ax"), "cut")
     message = through(rig, b"Subject: " + rig.token().encode(), client=client)
     check(message.body in (b"", b"\r\n") and message.fields("Subject"), f"only a header: {message.raw!r}")
 
