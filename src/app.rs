@@ -308,9 +308,11 @@ impl Server {
         if self.changed_since_read(secrets) {
             self.reload(false, secrets).await;
         }
-        let mut housekeeping = tokio::time::interval(
-            (self.config.history / 4).clamp(Duration::from_secs(1), Duration::from_secs(600)),
-        );
+        // Not at once: a machine that starts may have a clock that is years ahead for a while.
+        let period =
+            (self.config.history / 4).clamp(Duration::from_secs(1), Duration::from_secs(600));
+        let mut housekeeping =
+            tokio::time::interval_at(tokio::time::Instant::now() + period, period);
         let mut heartbeat = tokio::time::interval(Duration::from_secs(1));
         loop {
             tokio::select! {

@@ -182,6 +182,11 @@ fn keep(
                     "Melden Sie sich mit dem richtigen Konto an. Für ein freigegebenes Postfach: username = das Konto, das sich anmeldet; mailbox = das Postfach.",
                     "Sign in with the right account. For a shared mailbox: username = the account that signs in; mailbox = the mailbox.",
                 ),
+                consent::Refusal::UnknownAccount => say(
+                    language,
+                    "Ergänzen Sie scopes um openid und email: Sonst lässt sich nicht prüfen, ob das richtige Konto zugestimmt hat.",
+                    "Add openid and email to scopes: without them nobody can check that the right account has consented.",
+                ),
                 consent::Refusal::NoRefreshToken => say(
                     language,
                     "Prüfen Sie scopes: Microsoft braucht offline_access.",

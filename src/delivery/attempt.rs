@@ -174,7 +174,7 @@ pub async fn run(
     if !stored.is_sealed {
         return quarantine(tools, claim).await;
     }
-    if is_expired(now, &way.health, &stored, way.clock.now()) {
+    if is_expired(now, &way.health, &stored, &way.clock) {
         finish_expired(tools, now, way, claim, &stored, false).await;
         return Finished {
             news: LaneNews::Untried,
@@ -284,8 +284,10 @@ pub fn waited(health: &Health, stored: &Stored, at: Timestamp) -> Duration {
         .saturating_sub(health.excluded_since(stored.accepted, at))
 }
 
-fn is_expired(now: &Now, health: &Health, stored: &Stored, at: Timestamp) -> bool {
+fn is_expired(now: &Now, health: &Health, stored: &Stored, clock: &Clock) -> bool {
+    let at = clock.now();
     health.suspended_since.is_none()
+        && clock.is_proven(now.retry.give_up_after)
         && stored.state != State::Suspended
         && stored.attempts > 0
         && waited(health, stored, at) > now.retry.give_up_after

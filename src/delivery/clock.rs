@@ -1,11 +1,14 @@
 //! The time that delivery plans by: the machine's clock, with its jumps noticed in one place.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
 /// A difference between the machine's clock and ours from which the clock was moved.
 const JUMP: SignedDuration = SignedDuration::from_secs(60);
+
+/// How long a clock that has just been met, or has jumped, is not relied on for giving mail up.
+const PROOF: Duration = Duration::from_secs(600);
 
 /// The machine's time when last looked at, going on by the steady clock. A copy of it does not
 /// see later jumps: what began before one ends by the same time.
@@ -14,6 +17,8 @@ pub struct Clock {
     wall: Timestamp,
     steady: Instant,
     moved: SignedDuration,
+    /// When it was looked at for the first time, or has jumped last.
+    settled: Instant,
 }
 
 /// The machine's clock was moved (by hand, by the network, by a long sleep).
@@ -45,6 +50,7 @@ impl Clock {
             wall: Timestamp::now(),
             steady: Instant::now(),
             moved: SignedDuration::ZERO,
+            settled: Instant::now(),
         }
     }
 
@@ -66,7 +72,14 @@ impl Clock {
             return None;
         }
         self.moved = self.moved.saturating_add(jump.moved());
+        self.settled = self.steady;
         Some(jump)
+    }
+
+    /// Whether the machine's clock has gone on without a jump for so long, or [`PROOF`], that mail
+    /// may be given up by it: one that a start finds years ahead is put right soon.
+    pub fn is_proven(&self, within: Duration) -> bool {
+        self.settled.elapsed() >= within.min(PROOF)
     }
 
     /// A time that was planned by an earlier copy of this clock, by this one.

@@ -22,7 +22,7 @@ use super::series::Portions;
 use crate::failure::Class;
 use crate::message::TenantId;
 use crate::spool::operate::{Action, Filter, Overlay, Report};
-use crate::spool::{Claim, Claiming, Hint, State, StoreError, Waiting};
+use crate::spool::{Claim, Claiming, Hint, State, StoreError, Stored, Waiting};
 use crate::tenant::Tenant;
 use crate::tenant::route::{self, Route, RouteKey};
 
@@ -503,8 +503,12 @@ impl Scheduler {
             let finished = match tools.spool.claim(seq).await {
                 Ok(Claiming::Ours(claim)) => {
                     let stored = Arc::clone(claim.message());
+                    let run = attempt::run(tools, &now, &way, claim, &taken);
                     let finished = tokio::select! {
-                        finished = attempt::run(tools, &now, &way, claim, &taken) => finished,
+                        finished = without_panic(run) => match finished {
+                            Some(finished) => finished,
+                            None => scheduler.fell_over(&stored).await,
+                        },
                         () = abort.cancelled() => Finished { news: LaneNews::Untried, again: None },
                     };
                     let again = finished.again.is_some();
@@ -524,6 +528,18 @@ impl Scheduler {
             let freed = freed.load(Ordering::Relaxed);
             scheduler.finish(seq, &way, finished, &now, freed);
         });
+    }
+
+    /// A fault of ours cost an attempt: it costs this message, not the others.
+    async fn fell_over(&self, stored: &Stored) -> Finished {
+        tracing::error!(event = "attempt-failed", id = %stored.id, tenant = %stored.tenant, "an internal error ended the delivery of this message; it is tried again, and held if that goes on");
+        if let Err(error) = self.inner.tools.spool.has_met_a_fault(stored.seq).await {
+            tracing::error!(event = "storage-failed", id = %stored.id, reason = %error);
+        }
+        Finished {
+            news: LaneNews::Untried,
+            again: Some(Again::Ready),
+        }
     }
 
     /// The upstream has taken the message: while that is put on record, its lane may go on. Not if
@@ -883,5 +899,51 @@ impl Overlay for Scheduler {
             Gate::Open => None,
             Gate::Probe | Gate::Closed(_) => Some((State::Deferred, health.reason, next)),
         }
+    }
+}
+
+/// What a future gives; `None`: it has panicked, and is dropped.
+async fn without_panic<F: Future>(future: F) -> Option<F::Output> {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::task::Poll;
+    // Nobody looks at what a panic has left half done: the future is not polled again.
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(
+        |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(output)) => Poll::Ready(Some(output)),
+            Err(_) => Poll::Ready(None),
+        },
+    )
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_ends_one_future_only() {
+        assert_eq!(without_panic(async { 7 }).await, Some(7));
+        let dropped = std::cell::Cell::new(false);
+        let guard = on_drop(&dropped);
+        let broken = async move {
+            let _guard = guard;
+            tokio::task::yield_now().await;
+            assert!(std::env::args().count() == usize::MAX, "on purpose");
+        };
+        assert_eq!(without_panic(broken).await, None);
+        assert!(dropped.get(), "what it had is given back");
+    }
+
+    /// Sets the cell when it is dropped.
+    fn on_drop(cell: &std::cell::Cell<bool>) -> impl Drop + '_ {
+        struct Guard<'a>(&'a std::cell::Cell<bool>);
+        impl Drop for Guard<'_> {
+            fn drop(&mut self) {
+                self.0.set(true);
+            }
+        }
+        Guard(cell)
     }
 }

@@ -32,8 +32,10 @@ impl Scheduler {
                 tenants,
                 lanes,
                 warned,
+                clock,
                 ..
             } = &mut *queues;
+            let is_proven = clock.is_proven(now.retry.give_up_after);
             // While nothing may be sent, nobody's time runs.
             for (id, queue) in tenants.iter().filter(|_| now.sending) {
                 let route = now.directory.tenant(id).and_then(|t| {
@@ -51,7 +53,7 @@ impl Scheduler {
                     }
                     let age = Duration::try_from(at.duration_since(accepted)).unwrap_or_default();
                     let counted = age.saturating_sub(health.excluded_since(accepted, at));
-                    if !suspended && counted > now.retry.give_up_after {
+                    if !suspended && is_proven && counted > now.retry.give_up_after {
                         expired.push((id.clone(), seq));
                     } else if !now.retry.warn_after.is_zero()
                         && !suspended

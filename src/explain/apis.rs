@@ -2469,7 +2469,7 @@ pub static GRAPH: &[Row] = &[
     // --- whatever it says
     Row {
         id: "graph-gateway-timeout",
-        statuses: &[504],
+        statuses: &[502, 504],
         class: Class::Uncertain,
         meaning: Explanation {
             cause: text(

@@ -895,7 +895,7 @@ const GRAPH_ANSWERS: &[(u16, &str, &str, Class, &str)] = &[
         "graph-busy",
     ),
     (500, "UnknownError", "", TRANSIENT, "graph-server-trouble"),
-    (502, "UnknownError", "", TRANSIENT, "graph-server-trouble"),
+    (502, "UnknownError", "", UNCERTAIN, "graph-gateway-timeout"),
     (
         503,
         "",

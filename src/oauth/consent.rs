@@ -191,6 +191,9 @@ pub enum Refusal {
     /// Somebody else has signed in.
     #[error("{0} has signed in, but the mail leaves as {1}")]
     OtherAccount(String, String),
+    /// Nobody says who has signed in.
+    #[error("the provider does not say who has signed in; add openid and email to scopes")]
+    UnknownAccount,
     /// The provider gave nothing that lasts.
     #[error("the provider gave no refresh token")]
     NoRefreshToken,
@@ -210,6 +213,10 @@ pub fn keep(secrets: &Secrets, settings: &Settings, granted: &Granted) -> Result
             granted.identity[0].clone(),
             settings.login.clone(),
         ));
+    }
+    // Others than these two need not know of OpenID.
+    if granted.identity.is_empty() && settings.provider != Provider::Custom {
+        return Err(Refusal::UnknownAccount);
     }
     let needed = settings.needed_scopes();
     if let (Some(first), Some(scope)) = (needed.first(), &granted.scope) {

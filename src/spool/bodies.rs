@@ -38,10 +38,19 @@ pub(super) struct Bodies {
     lock: OnceLock<File>,
 }
 
+/// A slot that nobody uses.
+#[derive(Debug, Clone, Copy)]
+struct Free {
+    number: u64,
+    /// What it takes of the disk.
+    size: u64,
+    /// Its name is not on stable storage yet.
+    fresh: bool,
+}
+
 #[derive(Debug, Default)]
 struct State {
-    /// Numbers of free slots, with what each takes of the disk.
-    free: Vec<(u64, u64)>,
+    free: Vec<Free>,
     octets: u64,
     next: u64,
     /// Somebody gives back what is too much.
@@ -51,25 +60,25 @@ struct State {
 }
 
 impl State {
-    fn add(&mut self, number: u64, size: u64) {
-        self.free.push((number, size));
-        self.octets += size;
+    fn add(&mut self, free: Free) {
+        self.octets += free.size;
+        self.free.push(free);
     }
 
-    fn pop(&mut self) -> Option<u64> {
-        let (number, size) = self.free.pop()?;
-        self.octets -= size;
-        Some(number)
+    fn pop(&mut self) -> Option<Free> {
+        let free = self.free.pop()?;
+        self.octets -= free.size;
+        Some(free)
     }
 
     /// The next slot to give back to the file system: what is too large first.
     fn excess(&mut self) -> Option<u64> {
-        let large = self.free.iter().position(|(_, size)| *size > KEPT_SIZE);
+        let large = self.free.iter().position(|free| free.size > KEPT_SIZE);
         let much = self.all || self.free.len() > FREE_LIMIT || self.octets > FREE_OCTETS;
         let at = large.or_else(|| (much && !self.free.is_empty()).then_some(0))?;
-        let (number, size) = self.free.swap_remove(at);
-        self.octets -= size;
-        Some(number)
+        let free = self.free.swap_remove(at);
+        self.octets -= free.size;
+        Some(free.number)
     }
 }
 
@@ -140,31 +149,36 @@ impl Bodies {
     /// A free slot to write into.
     pub fn take(&self) -> io::Result<Slot> {
         loop {
-            let (number, fresh) = {
+            let (free, is_there) = {
                 let mut state = self.state();
                 match state.pop() {
-                    Some(number) => (number, false),
+                    Some(free) => (free, true),
                     None => {
                         state.next += 1;
-                        (state.next, true)
+                        let new = Free {
+                            number: state.next,
+                            size: 0,
+                            fresh: true,
+                        };
+                        (new, false)
                     }
                 }
             };
-            let name = slot_name(number);
+            let (name, fresh) = (slot_name(free.number), free.fresh);
             let opened = File::options()
                 .write(true)
-                .create_new(fresh)
+                .create_new(!is_there)
                 .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
                 .mode(0o600)
                 .open(self.directory.join(&name));
             match opened {
                 Ok(file) => return Ok(Slot { name, file, fresh }),
                 // Somebody took the free file away, or has put one where a new one goes.
-                Err(error) if !fresh && error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) if fresh && error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) if is_there && error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) if !is_there && error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => {
-                    if !fresh {
-                        self.state().add(number, 0);
+                    if is_there {
+                        self.state().add(Free { size: 0, ..free });
                     }
                     return Err(error);
                 }
@@ -179,13 +193,23 @@ impl Bodies {
 
     /// Gives a body's file back, when no message needs it any more.
     pub fn free(self: &Arc<Self>, name: &str) {
+        self.give_back(name, false);
+    }
+
+    /// As [`Self::free`]. `fresh`: its name may not be on stable storage yet, and whoever takes it
+    /// next has to see to that.
+    pub fn give_back(self: &Arc<Self>, name: &str, fresh: bool) {
         let path = self.directory.join(name);
         let Some(number) = slot_number(name) else {
             let _ = std::fs::remove_file(path);
             return;
         };
         let size = std::fs::metadata(&path).map_or(0, |m| m.len());
-        self.state().add(number, size);
+        self.state().add(Free {
+            number,
+            size,
+            fresh,
+        });
         self.trim(false);
     }
 
@@ -245,7 +269,11 @@ impl Bodies {
                         && state.free.len() < FREE_LIMIT
                         && state.octets + metadata.len() <= FREE_OCTETS =>
                 {
-                    state.add(number, metadata.len());
+                    state.add(Free {
+                        number,
+                        size: metadata.len(),
+                        fresh: false,
+                    });
                 }
                 Some(_) => {
                     std::fs::remove_file(entry.path())?;
@@ -258,6 +286,8 @@ impl Bodies {
                 None => {}
             }
         }
+        // A process that was killed may have left names that are not on stable storage.
+        self.sync_names()?;
         *self.state() = state;
         Ok(removed)
     }
@@ -285,6 +315,23 @@ mod tests {
         assert_eq!(count(), FREE_LIMIT);
         assert!(!folder.path().join(&grown.name).exists());
         assert!(!bodies.take().expect("slot").fresh);
+        // One that was never finished has a name that nobody has synced.
+        let unfinished = &taken[3].name;
+        assert!(
+            bodies
+                .state()
+                .free
+                .iter()
+                .any(|f| slot_name(f.number) == *unfinished)
+        );
+        bodies
+            .state()
+            .free
+            .retain(|f| slot_name(f.number) != *unfinished);
+        bodies.give_back(unfinished, true);
+        let again = bodies.take().expect("slot");
+        assert!(again.fresh && again.name == *unfinished);
+        bodies.free(unfinished);
         // No more octets than allowed.
         let half = FREE_OCTETS / 2 / KEPT_SIZE + 1;
         let large: Vec<Slot> = (0..2 * half)

@@ -80,8 +80,11 @@ impl Settlement {
     }
 }
 
-/// A message may be under way so often when the process ends; then it is held.
+/// A message may be under way so often when the process ends; then it is held. Most of those that
+/// were had nothing to do with it, and a till may lose its power every evening.
 const POISON_LIMIT: u32 = 20;
+/// A fault of ours in the midst of its delivery can have no other reason: the third one is enough.
+const FAULT_WEIGHT: u32 = POISON_LIMIT.div_ceil(3);
 
 impl Spool {
     /// Counts, durably, a try at a message that may have ended an earlier process. `false`: it was
@@ -102,7 +105,7 @@ impl Spool {
                     .query_row([seq], |row| row.get(0))
                     .optional()?;
                 if begun.is_some_and(|n| n > POISON_LIMIT) {
-                    db.execute("UPDATE messages SET state = 'held', held_since = ?2, begun = 0, reason = 'Postbote ended again and again while this message was being delivered: it may be why; release it to try again' WHERE seq = ?1", params![seq, now])?;
+                    db.execute("UPDATE messages SET state = 'held', held_since = ?2, begun = 0, reason = 'Postbote failed again and again while this message was being delivered: it may be why; release it to try again' WHERE seq = ?1", params![seq, now])?;
                 }
                 let _ = sender.send(begun.unwrap_or(0));
                 Ok(())
@@ -113,10 +116,23 @@ impl Spool {
             tracing::error!(
                 event = "poison",
                 seq = seq,
-                "a message was under way whenever Postbote ended; it is held: see `postbote queue list --state held`"
+                "a message was under way whenever Postbote failed; it is held: see `postbote queue list --state held`"
             );
         }
         Ok(good)
+    }
+
+    /// Remembers, durably, that delivering this message met a fault of ours.
+    pub async fn has_met_a_fault(&self, seq: i64) -> Result<(), StoreError> {
+        lock(&self.inner.suspects).insert(seq);
+        self.inner
+            .store
+            .change(move |db| {
+                db.prepare_cached("UPDATE messages SET begun = begun + ?2 WHERE seq = ?1")?
+                    .execute([seq, i64::from(FAULT_WEIGHT)])
+                    .map(|_| ())
+            })
+            .await
     }
 
     /// The sole right to deliver a message.

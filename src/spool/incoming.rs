@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
@@ -195,6 +196,12 @@ impl Incoming {
         } else {
             slot.file.sync_data()?;
         }
+        if slot.file.metadata()?.nlink() == 0 {
+            return Err(io::Error::other(format!(
+                "somebody has deleted {} of the spool",
+                slot.name
+            )));
+        }
         let path = self.bodies.directory().join(&slot.name);
         self.slot = None; // it belongs to the message now
         let mut head = std::mem::take(&mut self.head);
@@ -209,7 +216,7 @@ impl Incoming {
 impl Drop for Incoming {
     fn drop(&mut self) {
         if let Some(slot) = self.slot.take() {
-            self.bodies.free(&slot.name);
+            self.bodies.give_back(&slot.name, slot.fresh);
         }
     }
 }

@@ -457,13 +457,34 @@ impl Spool {
             hung_up: None,
             apart: Vec::new(),
         };
-        let spooled = self.commit_one(admitted, true).await?;
-        if !spooled.duplicate {
-            let mut other = self.commit_one(other, false).await?;
-            tracing::info!(id = %other.id, event = "apart", of = %spooled.id, "support gets a message of its own");
-            self.release(&mut other);
+        // First: whoever dies between the two, or has no room for the second, has acknowledged
+        // nothing, and the repeat brings both.
+        let mut other = self.commit_one(other, false).await?;
+        let spooled = self.commit_one(admitted, true).await;
+        match &spooled {
+            Ok(spooled) if !spooled.duplicate => {
+                tracing::info!(id = %other.id, event = "apart", of = %spooled.id, "support gets a message of its own");
+                self.release(&mut other);
+            }
+            Ok(_) | Err(_) => self.withdraw(&other).await,
         }
-        Ok(spooled)
+        spooled
+    }
+
+    /// Takes back what was committed and is released to nobody yet.
+    async fn withdraw(&self, spooled: &Spooled) {
+        let settled = match self.claim(spooled.seq).await {
+            Ok(Claiming::Ours(claim)) => {
+                let settlement = Settlement::removed(claim.message());
+                let settled = self.try_settle(claim, settlement).await;
+                settled.map_err(|(_, error)| error)
+            }
+            Ok(Claiming::Busy | Claiming::Gone) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = settled {
+            tracing::error!(event = "storage-failed", id = %spooled.id, reason = %error, "a message for support that its sender will repeat stays");
+        }
     }
 
     /// `guarded`: it may be handed in again for want of an answer.

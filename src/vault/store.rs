@@ -141,6 +141,10 @@ impl Vault {
     /// Seals a value into a file of its own, for what changes too often for the one file of all;
     /// durable when it returns. It is bound to `name`, not to the path.
     pub fn write_apart(&self, path: &Path, name: &str, value: &Secret) -> Result<(), VaultError> {
+        if self.stamp().is_none() {
+            // Another key is known as such by what the vault's file says of this one.
+            self.change(|_| true)?;
+        }
         let sealed = self.seal(name, value.expose())?;
         write_durably(path, format!("{sealed}\n").as_bytes())
             .map_err(|e| VaultError::File(path.to_owned(), e.to_string()))

@@ -461,10 +461,10 @@ impl Connection {
         let waker = std::task::Waker::noop();
         let mut cx = std::task::Context::from_waker(waker);
         let pin = std::pin::Pin::new(&mut self.stream);
-        !matches!(
-            tokio::io::AsyncRead::poll_read(pin, &mut cx, &mut buffer),
-            std::task::Poll::Pending
-        )
+        let looked = tokio::io::AsyncRead::poll_read(pin, &mut cx, &mut buffer);
+        // What was taken is the beginning of what it says.
+        self.buffer.extend_from_slice(buffer.filled());
+        looked.is_ready()
     }
 
     /// Ends the conversation politely, not waiting long.

@@ -178,8 +178,10 @@ impl Connection {
                 Ok((self.spread(prepared, recipients, &failure), false))
             }
             (None, Some(reply)) if any_accepted && reply.code == 354 => {
-                let verdict = self.content(prepared, hook).await?;
-                Ok(self.conclude(prepared, recipients, verdict))
+                Ok(match self.content(prepared, hook).await {
+                    Ok(verdict) => self.conclude(prepared, recipients, verdict),
+                    Err(failure) => (self.spread(prepared, recipients, &failure), false),
+                })
             }
             (None, Some(reply)) if any_accepted => {
                 let failure = self.strange(Stage::Data, reply);

@@ -827,6 +827,29 @@ def _(rig):
     asked = [line for line in rig.upstream.lines if line.startswith(b"RCPT") and b"one@" in line]
     check(len(asked) == 1, "one@ was tried again")
     check(len([line for line in rig.upstream.lines if b"two@" in line and line.startswith(b"RCPT")]) == 1, "two@ was tried again")
+    # What each was told holds as well where the content is refused early, or its answer is lost.
+    for number, ending in enumerate(("refused", "lost")):
+        waiting[0] = True
+
+        def fate(session, _):
+            del rig.upstream.on["DATA"]
+            session.say("354 go")
+            if ending == "refused":
+                session.say("554 5.7.1 early refusal")
+            else:
+                session.data()
+            session.close()
+
+        rig.upstream.on["DATA"] = fate
+        before = len(bounces(rig.upstream))
+        identity, token = hand_in(rig, "acme", ("one@else.example", "two@else.example", "three@else.example", "four@else.example"))
+        rig.may_repeat.add(token)
+        for name, event in (("one", "bounced" if ending == "refused" else "deferred"), ("two", "bounced"), ("four", "deferred")):
+            rig.wait_log(identity, f"event={event} to={name}@else.example")
+        wait_until("the bounces", lambda: len(bounces(rig.upstream)) > before)
+        waiting[0] = False
+        rig.wait_log(identity, "event=sent to=four@else.example")
+        check(f"id={identity} tenant=acme event=sent to=two@" not in rig.log, "two@ was sent")
 
 
 @case("H18", "354 although all recipients are refused")
@@ -1238,7 +1261,7 @@ def _(rig):
 
         return answer
 
-    table = {"atonce": early(0), "first": early(1), "middle": early(1 << 20)}
+    table = {"atonce": early(0), "first": early(1), "middle": early(1 << 20), "marked": early(0)}
     upstreams = {}
     for name, handler in table.items():
         upstreams[name] = add(rig, name, Upstream())
@@ -1246,6 +1269,11 @@ def _(rig):
     begin(rig)
     body = b"0123456789abcdef\r\n" * (8 << 16)
     for name, upstream in upstreams.items():
+        if name == "marked":
+            # Before the content goes out it is put on record that it does: the reply is there first.
+            text = (rig.directory / "postbote.toml").read_text()
+            rig.write("postbote.toml", text.replace("[retry]", '[retry]\nuncertain = "hold"'))
+            rig.wait_log("event=reloaded")
         identity, token = hand_in(rig, name, content=rig.message(body))
         wait_until(f"{name}: an outcome", lambda: {"bounced", "deferred", "sent"} & set(events(rig, identity)))
         check(events(rig, identity).count("bounced") == 1, f"{name}: {[l for l in rig.log.splitlines() if identity in l][-1]}")
