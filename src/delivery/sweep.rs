@@ -53,10 +53,12 @@ impl Scheduler {
                     }
                     let age = Duration::try_from(at.duration_since(accepted)).unwrap_or_default();
                     let counted = age.saturating_sub(health.excluded_since(accepted, at));
-                    if !suspended && is_proven && counted > now.retry.give_up_after {
+                    if suspended || !is_proven {
+                        continue;
+                    }
+                    if counted > now.retry.give_up_after {
                         expired.push((id.clone(), seq));
                     } else if !now.retry.warn_after.is_zero()
-                        && !suspended
                         && counted > now.retry.warn_after
                         && warned.insert(seq)
                     {

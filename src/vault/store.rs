@@ -419,6 +419,28 @@ mod tests {
         ));
     }
 
+    /// A token in a file of its own is reason enough not to begin anew.
+    #[test]
+    fn what_is_kept_apart_binds_the_key_as_well() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let token = dir.path().join("a.token");
+        let vault = open(dir.path()).expect("open");
+        vault
+            .write_apart(&token, "a", &Secret::new("canary".into()))
+            .expect("write");
+        let key = dir.path().join("vault.key");
+        let text = std::fs::read(&key).expect("key");
+        std::fs::remove_file(&key).expect("remove");
+        assert!(matches!(open(dir.path()), Err(VaultError::KeyMissing(..))));
+        let other = BASE64.encode([7u8; 32]) + "\n";
+        write_durably(&key, other.as_bytes()).expect("write");
+        assert!(matches!(open(dir.path()), Err(VaultError::WrongKey(_))));
+        write_durably(&key, &text).expect("write");
+        let again = open(dir.path()).expect("open");
+        let kept = again.read_apart(&token, "a").expect("read").expect("there");
+        assert_eq!(kept.expose(), "canary");
+    }
+
     #[test]
     fn never_makes_a_second_key() {
         let dir = tempfile::tempdir().expect("tempdir");

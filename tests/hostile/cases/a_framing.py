@@ -316,7 +316,7 @@ def _(rig):
 
 @case("A23", "the attacks through sendmail and in a tenant's texts")
 def _(rig):
-    """There is no POST /v1/send and no signature text yet. A stray CR becomes a space (the interface
+    """There is no POST /v1/send. A stray CR becomes a space (the interface
     2.1), a NUL is refused with exit code 65; a lone dot is text for `sendmail -i`."""
     sent = 0
     for started in (True, False):
@@ -345,6 +345,24 @@ def _(rig):
             rig.tenant("acme", tenant.replace(key, key + octets))
             done = rig.run("check", code=None)
             check(done.returncode == 78, f"{key}{octets} is taken")
+    # The text of a signature: controls are refused, and a lone dot is a line of text.
+    user = '\n[[user]]\nlogin = "pos1"\npassword = "right"\nname = "POS"\nemail = "office@acme.example"\nuse_own_sender = true\nsignature = "a{}MAIL FROM:<x@evil.example>"\n'
+    for octets in (r"\r.\r", r"\u0000.", r"\u001b[2J"):
+        rig.tenant("acme", tenant + user.format(octets))
+        done = rig.run("check", code=None)
+        check(done.returncode == 78, f"a signature with {octets} is taken")
+    for octets in (r"\n.\n", r"\r\n.\r\n", r"\r\n..\r\n.\r\n"):
+        reloads = rig.log.count("event=reloaded")
+        rig.tenant("acme", tenant + user.format(octets))
+        rig.wait_log("event=reloaded", count=reloads + 1)
+        before = len(rig.upstream.received)
+        client = rig.client()
+        client.login("pos1", "right")
+        client.message()
+        client.expect("QUIT", "221")
+        wait_until("it arrives", lambda: len(rig.upstream.received) > before)
+        body = rig.upstream.received[-1].body
+        check(len(rig.upstream.received) == before + 1 and b"\r\n.\r\nMAIL FROM:<x@evil.example>\r\n" in body, f"{octets}: {body!r}")
     rig.tenant("acme", tenant)
     rig.run("check")
 

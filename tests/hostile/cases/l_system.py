@@ -414,6 +414,17 @@ def _(rig):
     rig.start()
     f.shut(rig)
     mail = Mail(rig)
+    # The file of a content that was broken off is used again: its name was never synced.
+    before = rig.count_descriptors()
+    client = rig.client()
+    client.envelope()
+    client.raw(b"Subject: x\r\n\r\n" + b"0123456789abcdef\r\n" * (BIG // 18))
+    wait_until("it is being written", lambda: bodies(rig))
+    client.reset()
+    wait_until("it is broken off", lambda: rig.count_descriptors() <= before)
+    mail.send(1, BIG)
+    disk.cut_power()
+    rig.start()
     missing = None
     for _ in range(3):
         load = Load(rig, mail)
@@ -566,6 +577,17 @@ def _(rig):
     f.shut(rig)
     mail = Mail(rig)
     mail.send(3)
+    # Nothing is acknowledged that would be gone with its last descriptor.
+    client = rig.client()
+    client.envelope()
+    content = rig.message(b"0123456789abcdef\r\n" * (4 << 16))
+    client.raw(content)
+    wait_until("it is being written", lambda: bodies(rig))
+    for path in bodies(rig):
+        path.unlink()
+    reply = client.content(b"")
+    rig.note(content, reply)
+    check(reply.startswith("451 4.3.0"), f"into a deleted file: {reply!r}")
     mail.send(1, BIG)
     large = next(t for t in mail.bodies if len(mail.bodies[t]) >= BIG)
     a_body_goes(rig, mail, large)
@@ -699,12 +721,42 @@ def _(rig):
             rig.may_be_lost |= set(rig.said)
     anew(rig, clock)
     try:
+        while_down(rig, clock)
+    except Broken as broken:
+        wrong.append(f"while the server was down: {broken}")
+        rig.may_be_lost |= set(rig.said)
+    anew(rig, clock)
+    try:
         around_summer_time(rig, clock)
     except Broken as broken:
         wrong.append(f"around the change to summer time: {broken}")
         rig.may_be_lost |= set(rig.said)
     anew(rig, clock)
     check(not wrong, "; ".join(wrong))
+
+
+def while_down(rig, clock):
+    """A machine whose clock starts ten years ahead, or that was off for six days, tries what waits
+    before it gives anything up."""
+    mail = Mail(rig)
+    f.shut(rig)
+    mail.send(3)
+    rig.wait_log("event=route-failing", count=1)
+    for seconds in (6 * 86_400, YEARS):
+        rig.kill()
+        clock.move(wall=seconds, steady=jump.steady)
+        rig.start()
+        connections = rig.upstream.connections
+        # A sweep looks for what is to be given up at once, and again ten steady seconds later.
+        jump.steady += 11
+        clock.move(wall=seconds + 11, steady=jump.steady)
+        wait_until("three seconds of tries", after_seconds(3))
+        check(rig.upstream.connections > connections, "nothing was tried")
+        check("event=bounced" not in rig.log and "event=expired" not in rig.log, f"given up with the clock {seconds} s ahead")
+        check(len(rig.queue()) >= 3 and not [m for m in rig.queue() if m["state"] == "failed"], f"{rig.queue()}")
+    f.open_again(rig)
+    rig.run("queue", "retry", *[m["id"] for m in rig.queue()])
+    mail.all_arrive()
 
 
 def anew(rig, clock):

@@ -16,7 +16,7 @@
 # S14 copies and the case worker over Graph and Gmail
 # S15 another key at a server that is always trusted: one notice
 
-import base64, collections, concurrent.futures, datetime, email, email.policy, hashlib, json, re, secrets, signal, subprocess, time
+import base64, collections, concurrent.futures, datetime, email, email.policy, hashlib, json, re, secrets, signal, socket, subprocess, time
 
 import provider
 from oauth_rig import MAILBOX, Installation
@@ -939,6 +939,25 @@ def _(rig):
     found = arrives("acme", content, OWN, "b@else.example", "c@else.example")
     information(found[OWN,], content, "support between others")
     [untouched(m, content, "support between others") for to, m in found.items() if to != (OWN,)]
+    # Handed in again for want of an answer: support gets as many as the others, whichever of the
+    # repeats were known as such.
+    for number in range(5):
+        content, _ = letter(rig, "plain")
+        rig.may_repeat.add(TOKEN.search(content)[0])
+        client = site.client("acme")
+        client.envelope(to=(ALIAS, "b@else.example"))
+        client.raw(content + b"\r\n.\r\n")
+        check(client.socket.recv(64, socket.MSG_PEEK).startswith(b"250 2.0.0"), "refused")
+        client.reset()
+        rig.clients.remove(client)
+        client = site.client("acme")
+        client.message(content, to=(ALIAS, "b@else.example"))
+        client.expect("QUIT", "221")
+        client.close()
+        rig.clients.remove(client)
+        wait_until("both are settled", lambda: not rig.queue())
+        got = collections.Counter(m.recipients[0] for m in of(site.upstreams["acme"], content))
+        check(got[OWN] == got["b@else.example"] and sum(got.values()) in (2, 4), f"handed in twice: {got}")
     # The operator alone, and nothing attached.
     site.change(operator={"more": support(False, False)})
     for kind in ("html", "mixed", "signed"):
