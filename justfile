@@ -18,7 +18,7 @@ it NAME:
 
 # The crash test with so many kills
 crash KILLS="200":
-    POSTBOTE_CRASHES={{KILLS}} cargo nextest run --release --test crash --no-capture
+    POSTBOTE_CRASHES={{KILLS}} cargo test --locked --release --test crash -- --nocapture
 
 # Bad inputs and faults, each with the outcome that it must have: all, or some by id or group
 hostile *IDS:

@@ -26,6 +26,8 @@ use crate::spool::{Claim, Claiming, Hint, State, StoreError, Stored, Waiting};
 use crate::tenant::Tenant;
 use crate::tenant::route::{self, Route, RouteKey};
 
+/// How long a message rests whose attempt met a fault of ours.
+const FAULT_PAUSE: Duration = Duration::from_secs(60);
 /// No pause or interval of ours is longer; times from before a restart may be of another clock.
 const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
 /// A message that a person's order keeps is tried again so soon.
@@ -70,6 +72,8 @@ pub(super) struct Queues {
     pub(super) timers: BTreeMap<(Timestamp, TenantId), ()>,
     running: usize,
     pub(super) warned: HashSet<i64>,
+    /// Until when messages rest whose attempt met a fault of ours.
+    resting: HashMap<i64, Timestamp>,
     /// How often each message ran into a quota.
     pub(super) slowed: HashMap<i64, u32>,
     /// Sending was switched off then.
@@ -427,7 +431,10 @@ impl Scheduler {
         }
         for hint in self.inner.tools.spool.take_hints() {
             match hint {
-                Hint::Waiting(waiting) => {
+                Hint::Waiting(mut waiting) => {
+                    if let Some(until) = queues.resting.get(&waiting.seq) {
+                        waiting.next = Some(*until);
+                    }
                     queues.add(waiting, now.retry.maximum.max(LONGEST_PAUSE));
                 }
                 Hint::Tenant(tenant) => {
@@ -497,7 +504,9 @@ impl Scheduler {
             let tools = &scheduler.inner.tools;
             let abort = scheduler.inner.abort.clone();
             let freed = std::sync::atomic::AtomicBool::new(false);
+            let was_taken = std::sync::atomic::AtomicBool::new(false);
             let taken = || {
+                was_taken.store(true, Ordering::Relaxed);
                 freed.store(scheduler.free_slot(&way), Ordering::Relaxed);
             };
             let finished = match tools.spool.claim(seq).await {
@@ -505,9 +514,9 @@ impl Scheduler {
                     let stored = Arc::clone(claim.message());
                     let run = attempt::run(tools, &now, &way, claim, &taken);
                     let finished = tokio::select! {
-                        finished = without_panic(run) => match finished {
+                        finished = without_panic(run, || scheduler.rest(seq)) => match finished {
                             Some(finished) => finished,
-                            None => scheduler.fell_over(&stored).await,
+                            None => scheduler.fell_over(&stored, was_taken.load(Ordering::Relaxed)).await,
                         },
                         () = abort.cancelled() => Finished { news: LaneNews::Untried, again: None },
                     };
@@ -530,15 +539,27 @@ impl Scheduler {
         });
     }
 
-    /// A fault of ours cost an attempt: it costs this message, not the others.
-    async fn fell_over(&self, stored: &Stored) -> Finished {
+    /// A message whose attempt met a fault of ours is not due at once.
+    fn rest(&self, seq: i64) {
+        let mut queues = lock(&self.inner);
+        let until = lane::after(queues.time(), FAULT_PAUSE);
+        queues.resting.insert(seq, until);
+    }
+
+    /// A fault of ours cost an attempt: it costs this message, not the others. `was_taken`: the
+    /// upstream has the message, and nobody else knows.
+    async fn fell_over(&self, stored: &Stored, was_taken: bool) -> Finished {
         tracing::error!(event = "attempt-failed", id = %stored.id, tenant = %stored.tenant, "an internal error ended the delivery of this message; it is tried again, and held if that goes on");
-        if let Err(error) = self.inner.tools.spool.has_met_a_fault(stored.seq).await {
+        let spool = &self.inner.tools.spool;
+        if let Err(error) = spool.has_met_a_fault(stored.seq, was_taken).await {
             tracing::error!(event = "storage-failed", id = %stored.id, reason = %error);
         }
+        let mut queues = lock(&self.inner);
+        let until = lane::after(queues.time(), FAULT_PAUSE);
+        queues.resting.remove(&stored.seq);
         Finished {
             news: LaneNews::Untried,
-            again: Some(Again::Ready),
+            again: Some(Again::At(until)),
         }
     }
 
@@ -902,8 +923,8 @@ impl Overlay for Scheduler {
     }
 }
 
-/// What a future gives; `None`: it has panicked, and is dropped.
-async fn without_panic<F: Future>(future: F) -> Option<F::Output> {
+/// What a future gives; `None`: it has panicked, `at_panic` was told, and it is dropped.
+async fn without_panic<F: Future>(future: F, at_panic: impl Fn()) -> Option<F::Output> {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::task::Poll;
     // Nobody looks at what a panic has left half done: the future is not polled again.
@@ -912,7 +933,10 @@ async fn without_panic<F: Future>(future: F) -> Option<F::Output> {
         |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(output)) => Poll::Ready(Some(output)),
-            Err(_) => Poll::Ready(None),
+            Err(_) => {
+                at_panic();
+                Poll::Ready(None)
+            }
         },
     )
     .await
@@ -924,15 +948,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_ends_one_future_only() {
-        assert_eq!(without_panic(async { 7 }).await, Some(7));
+        assert_eq!(without_panic(async { 7 }, || ()).await, Some(7));
         let dropped = std::cell::Cell::new(false);
+        let told = std::cell::Cell::new(false);
         let guard = on_drop(&dropped);
         let broken = async move {
             let _guard = guard;
             tokio::task::yield_now().await;
             assert!(std::env::args().count() == usize::MAX, "on purpose");
         };
-        assert_eq!(without_panic(broken).await, None);
+        assert_eq!(without_panic(broken, || told.set(true)).await, None);
+        assert!(told.get());
         assert!(dropped.get(), "what it had is given back");
     }
 

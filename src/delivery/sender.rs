@@ -227,7 +227,8 @@ pub fn return_path(tenant: &Tenant, stored: &Stored) -> Address {
 /// The beginning of a message with its whole header section; empty if it cannot be read.
 pub(super) fn head(stored: &Stored) -> Bytes {
     use std::io::Read as _;
-    let limit = crate::message::content::HEADER_LIMIT;
+    // The blank line included.
+    let limit = crate::message::content::HEADER_LIMIT + 2;
     if let Some(bytes) = stored.content.in_memory() {
         return bytes.slice(..bytes.len().min(limit));
     }

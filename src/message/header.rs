@@ -165,17 +165,33 @@ fn misspelt_field(text: &[u8]) -> Option<usize> {
         "X-Mailer",
     ];
     const HIDDEN: [&str; 2] = ["Bcc", "Resent-Bcc"];
+    // Longer ones are no names of fields.
+    const LONGEST: usize = 200;
     let mut names: Vec<(usize, Vec<u8>)> = Vec::new();
+    let mut goes_on = false;
     for (number, line) in text.split(|&b| b == b'\n').enumerate() {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.is_empty() {
             break;
         }
         let is_fold = matches!(line.first(), Some(b' ' | b'\t'));
+        let colon = memchr::memchr(b':', line);
+        let part = &line[..colon.map_or(line.len(), |at| at + 1).min(LONGEST)];
         match names.last_mut() {
-            Some((_, name)) if is_fold && !name.contains(&b':') => name.extend_from_slice(line),
-            Some(_) if is_fold => {}
-            _ => names.push((number, line.to_vec())),
+            Some((_, name)) if is_fold => {
+                if goes_on {
+                    name.extend_from_slice(part);
+                    goes_on = colon.is_none() && name.len() < LONGEST;
+                }
+            }
+            _ => {
+                // Only what began on this line may still become a name.
+                if names.last().is_some_and(|(_, name)| !name.ends_with(b":")) {
+                    names.pop();
+                }
+                names.push((number, part.to_vec()));
+                goes_on = colon.is_none() && part.len() < LONGEST;
+            }
         }
     }
     names.into_iter().find_map(|(number, line)| {
@@ -227,6 +243,8 @@ mod tests {
         for text in [
             &b"Hello,\r\n  an indented line\r\n"[..],
             b"Hello,\r\n  to: nobody\r\n",
+            &[&b"a"[..], &b"\r\n  ".repeat(80_000)].concat(),
+            &b"a: b c\r\nd e f\r\n".repeat(20_000)[6..],
             b"Scan of today\r\nFrom: scanner 5\r\n",
             b"Dear Sir: hello\r\nmore\r\n",
             b"Hello\r\n\r\nBcc: is what we speak of\r\n",

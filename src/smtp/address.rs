@@ -205,6 +205,7 @@ fn check_local(local: &str) -> Result<(), AddressError> {
 /// directional and zero-width marks, which make one address look like another.
 pub(super) fn forbidden_anywhere(c: char) -> bool {
     c.is_control()
+        || (c.is_whitespace() && !c.is_ascii())
         || matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}' | '\u{00AD}' | '\u{115F}' | '\u{1160}' | '\u{3164}' | '\u{FFA0}' | '\u{180E}' | '\u{FE00}'..='\u{FE0F}' | '\u{E0000}'..='\u{E0FFF}' | '\u{FFFD}')
 }
 

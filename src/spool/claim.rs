@@ -122,14 +122,20 @@ impl Spool {
         Ok(good)
     }
 
-    /// Remembers, durably, that delivering this message met a fault of ours.
-    pub async fn has_met_a_fault(&self, seq: i64) -> Result<(), StoreError> {
+    /// Remembers, durably, that delivering this message met a fault of ours. `was_taken`: after the
+    /// upstream had taken it, so that only a person may repeat it.
+    pub async fn has_met_a_fault(&self, seq: i64, was_taken: bool) -> Result<(), StoreError> {
+        let weight = if was_taken {
+            POISON_LIMIT
+        } else {
+            FAULT_WEIGHT
+        };
         lock(&self.inner.suspects).insert(seq);
         self.inner
             .store
             .change(move |db| {
                 db.prepare_cached("UPDATE messages SET begun = begun + ?2 WHERE seq = ?1")?
-                    .execute([seq, i64::from(FAULT_WEIGHT)])
+                    .execute([seq, i64::from(weight)])
                     .map(|_| ())
             })
             .await

@@ -245,6 +245,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A message whose content is whole and on stable storage, before it is on record.
+struct New {
+    stored: Arc<Stored>,
+    guard: Option<[u8; 32]>,
+}
+
+/// What the end of a content brings.
+enum Finished {
+    Duplicate(Spooled),
+    New(New),
+}
+
 impl Spool {
     /// Opens the spool of a data directory, alone: a second process is refused. Repairs what a
     /// crash left, and hints at all that waits.
@@ -457,16 +469,31 @@ impl Spool {
             hung_up: None,
             apart: Vec::new(),
         };
-        // First: whoever dies between the two, or has no room for the second, has acknowledged
-        // nothing, and the repeat brings both.
-        let mut other = self.commit_one(other, false).await?;
-        let spooled = self.commit_one(admitted, true).await;
+        let main = match self.finish(admitted, true).await? {
+            Finished::Duplicate(spooled) => return Ok(spooled),
+            Finished::New(main) => main,
+        };
+        // First support's: whoever dies between the two, or has no room for the second, has
+        // acknowledged nothing, and the repeat brings both.
+        let first = match self.finish(other, false).await {
+            Ok(Finished::New(other)) => self.append(other).await,
+            Ok(Finished::Duplicate(other)) => Ok(other),
+            Err(error) => Err(error),
+        };
+        let mut other = match first {
+            Ok(other) => other,
+            Err(error) => {
+                self.give_up(&main);
+                return Err(error);
+            }
+        };
+        let spooled = self.append(main).await;
         match &spooled {
-            Ok(spooled) if !spooled.duplicate => {
+            Ok(spooled) => {
                 tracing::info!(id = %other.id, event = "apart", of = %spooled.id, "support gets a message of its own");
                 self.release(&mut other);
             }
-            Ok(_) | Err(_) => self.withdraw(&other).await,
+            Err(_) => self.withdraw(&other).await,
         }
         spooled
     }
@@ -479,7 +506,9 @@ impl Spool {
                 let settled = self.try_settle(claim, settlement).await;
                 settled.map_err(|(_, error)| error)
             }
-            Ok(Claiming::Busy | Claiming::Gone) => Ok(()),
+            Ok(Claiming::Busy | Claiming::Gone) => Err(StoreError::Failed(
+                "it is held, or somebody has it already".to_owned(),
+            )),
             Err(error) => Err(error),
         };
         if let Err(error) = settled {
@@ -487,8 +516,16 @@ impl Spool {
         }
     }
 
-    /// `guarded`: it may be handed in again for want of an answer.
     async fn commit_one(&self, admitted: Admitted, guarded: bool) -> Result<Spooled, StoreError> {
+        match self.finish(admitted, guarded).await? {
+            Finished::Duplicate(spooled) => Ok(spooled),
+            Finished::New(new) => self.append(new).await,
+        }
+    }
+
+    /// Ends a content, and says whether it is a repeat. `guarded`: it may be handed in again for
+    /// want of an answer.
+    async fn finish(&self, admitted: Admitted, guarded: bool) -> Result<Finished, StoreError> {
         let Admitted {
             tenant,
             kind,
@@ -524,14 +561,14 @@ impl Spool {
                 // Its answer reaches nobody, and says nothing of the next one.
                 First::Overtaken(repeat) => (repeat, None),
             };
-            return Ok(Spooled {
+            return Ok(Finished::Duplicate(Spooled {
                 id: first.id,
                 seq: first.seq,
                 guard,
                 duplicate: true,
                 at: Instant::now(),
                 waiting: None,
-            });
+            }));
         }
         let stored = Stored {
             seq: self.inner.next_seq.fetch_add(1, Ordering::Relaxed),
@@ -558,9 +595,34 @@ impl Spool {
             warned: false,
             is_sealed: true,
         };
-        let stored = Arc::new(stored);
-        let meta = young::describe(&stored, guard)
-            .map_err(|e| StoreError::Failed(format!("cannot describe a message: {e}")))?;
+        Ok(Finished::New(New {
+            stored: Arc::new(stored),
+            guard,
+        }))
+    }
+
+    /// What was finished does not become durable.
+    fn give_up(&self, new: &New) {
+        self.free(&new.stored.content);
+        if let Some(key) = &new.guard {
+            self.landed(key, Fate::Lost);
+        }
+    }
+
+    /// Makes what was finished durable.
+    async fn append(&self, new: New) -> Result<Spooled, StoreError> {
+        let described = young::describe(&new.stored, new.guard)
+            .map_err(|e| StoreError::Failed(format!("cannot describe a message: {e}")));
+        let meta = match described {
+            Ok(meta) => meta,
+            Err(error) => {
+                self.give_up(&new);
+                return Err(error);
+            }
+        };
+        let New { stored, guard } = new;
+        let (id, size) = (stored.id, stored.size);
+        let held = stored.state == State::Held;
         let body = stored.inline().cloned().unwrap_or_default();
         let young = Arc::clone(&stored);
         let durable = self.inner.store.journal().append(
@@ -572,10 +634,7 @@ impl Spool {
         );
         let result = durable.await.unwrap_or_else(|_| Err(stopped()));
         if let Err(error) = result {
-            self.free(&stored.content);
-            if let Some(key) = guard {
-                self.landed(&key, Fate::Lost);
-            }
+            self.give_up(&New { stored, guard });
             return Err(error);
         }
         self.inner.bytes.fetch_add(size, Ordering::Relaxed);

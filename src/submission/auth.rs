@@ -51,12 +51,25 @@ pub struct Authenticator {
     key: hmac::Key,
     verified: Mutex<HashMap<String, (Vec<u8>, Instant)>>,
     /// Sources from which a login was right lately: other programs there do not lock it out.
-    welcome: Mutex<HashMap<(String, IpAddr), Instant>>,
+    welcome: Mutex<HashMap<(String, IpAddr), Welcome>>,
     failures: Mutex<HashMap<IpAddr, Vec<Instant>>>,
     /// The dearest hash that was seen: unknown logins cost as much.
     dearest: Mutex<Cost>,
     /// The directory whose hashes were looked through last.
     seen: Mutex<usize>,
+}
+
+/// A source from which a login was right.
+struct Welcome {
+    at: Instant,
+    /// When it was wrong from there, lately.
+    failures: Vec<Instant>,
+}
+
+/// Drops what is over; whether there were too many wrong tries within [`WINDOW`].
+fn too_many(failures: &mut Vec<Instant>) -> bool {
+    failures.retain(|t| t.elapsed() < WINDOW);
+    failures.len() >= FAILURES_LIMIT
 }
 
 /// What an Argon2 hash costs: KiB times passes.
@@ -162,18 +175,17 @@ impl Authenticator {
             .filter(|s| !s.expose().starts_with("$argon2"))
     }
 
-    /// Whether a source has failed too often lately to try this login, which was not right from
-    /// there either.
+    /// Whether a source has failed too often lately to try this login. One that was right from
+    /// there lately has tries of its own.
     pub fn is_throttled(&self, login: &str, source: Option<IpAddr>) -> bool {
-        self.has_failed_often(source) && !self.is_welcome(login, source)
+        self.has_failed_often(source) && self.is_welcome(login, source) != Some(true)
     }
 
-    fn is_welcome(&self, login: &str, source: Option<IpAddr>) -> bool {
-        let Some(source) = source else { return true };
-        let welcome = self.welcome.lock().unwrap_or_else(PoisonError::into_inner);
-        welcome
-            .get(&(login.to_owned(), source))
-            .is_some_and(|at| at.elapsed() < REMEMBERED)
+    /// Whether a login that was right from a source lately has tries left; `None`: it was not.
+    fn is_welcome(&self, login: &str, source: Option<IpAddr>) -> Option<bool> {
+        let mut welcome = self.welcome.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = welcome.get_mut(&(login.to_owned(), source?))?;
+        (known.at.elapsed() < REMEMBERED).then(|| !too_many(&mut known.failures))
     }
 
     /// Remembers that a login was right, and from where.
@@ -181,10 +193,14 @@ impl Authenticator {
         let Some(source) = source else { return };
         let mut welcome = self.welcome.lock().unwrap_or_else(PoisonError::into_inner);
         if welcome.len() >= TABLE_LIMIT {
-            welcome.retain(|_, at| at.elapsed() < REMEMBERED);
+            welcome.retain(|_, known| known.at.elapsed() < REMEMBERED);
         }
-        if welcome.len() < TABLE_LIMIT {
-            welcome.insert((login.to_owned(), source), Instant::now());
+        let (key, at) = ((login.to_owned(), source), Instant::now());
+        if let Some(known) = welcome.get_mut(&key) {
+            known.at = at;
+        } else if welcome.len() < TABLE_LIMIT {
+            let failures = Vec::new();
+            welcome.insert(key, Welcome { at, failures });
         }
     }
 
@@ -192,17 +208,21 @@ impl Authenticator {
         let Some(source) = source else { return false };
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         match failures.get_mut(&source) {
-            Some(times) => {
-                times.retain(|t| t.elapsed() < WINDOW);
-                times.len() >= FAILURES_LIMIT
-            }
+            Some(times) => too_many(times),
             None => false,
         }
     }
 
-    /// Counts a wrong try.
-    pub fn failed(&self, source: Option<IpAddr>) {
+    /// Counts a wrong try at a login.
+    pub fn failed(&self, login: &str, source: Option<IpAddr>) {
         let Some(source) = source else { return };
+        let mut welcome = self.welcome.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = welcome.get_mut(&(login.to_owned(), source))
+            && known.failures.len() <= FAILURES_LIMIT
+        {
+            known.failures.push(Instant::now());
+        }
+        drop(welcome);
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         if failures.len() >= TABLE_LIMIT {
             failures.retain(|_, times| times.last().is_some_and(|t| t.elapsed() < WINDOW));
@@ -223,18 +243,22 @@ impl Authenticator {
         let stored = directory
             .login(&credentials.login)
             .and_then(|(_, user)| self.stored(user));
-        let is_throttled = self.has_failed_often(source);
-        if is_throttled && !self.is_welcome(&credentials.login, source) {
+        let is_throttled = self.is_throttled(&credentials.login, source);
+        if is_throttled && self.is_welcome(&credentials.login, source).is_none() {
             return Verdict::Busy;
         }
         let tag = stored.as_ref().map(|secret| self.tag(secret, credentials));
         if let Some(tag) = &tag {
-            let verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
-            let known = verified.get(&credentials.login).is_some_and(|(known, at)| {
+            let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = verified.get_mut(&credentials.login).filter(|(known, at)| {
                 at.elapsed() < REMEMBERED && sasl::constant_time_eq(known, tag)
             });
+            let is_known = known.is_some();
+            if let Some((_, at)) = known {
+                *at = Instant::now();
+            }
             drop(verified);
-            if known {
+            if is_known {
                 self.succeeded(&credentials.login, source);
                 return Verdict::Right;
             }
@@ -243,7 +267,7 @@ impl Authenticator {
             return Verdict::Busy;
         }
         // Asked again when it is a try's turn: others of that source may have failed meanwhile.
-        let may_go_on = || !self.has_failed_often(source);
+        let may_go_on = || !self.is_throttled(&credentials.login, source);
         let hash = stored
             .as_ref()
             .map(Secret::expose)
@@ -294,7 +318,7 @@ impl Authenticator {
             }
         }
         if !right {
-            self.failed(source);
+            self.failed(&credentials.login, source);
             return Verdict::Wrong;
         }
         self.succeeded(&credentials.login, source);

@@ -233,7 +233,7 @@ impl<S: Stream> Connection<S> {
                         // before the client can have read our reply, for what is there already.
                         let _ = timeout(Duration::ZERO, self.fill()).await;
                         if self.start < self.buffer.len() {
-                            let refusal = &Refusal::Unsynchronized;
+                            let refusal = &Refusal::Unsynchronized { later: false };
                             return self.last_words(refusal, &mut out).await;
                         }
                     }
@@ -494,7 +494,7 @@ impl<S: Stream> Connection<S> {
                     logins.succeeded(&login, self.peer);
                     session.right(login.clone(), now)
                 } else {
-                    self.wrong(session)
+                    self.wrong(session, &login)
                 };
                 (login, step)
             }
@@ -513,7 +513,7 @@ impl<S: Stream> Connection<S> {
                         logins.succeeded(&login, self.peer);
                         session.scram_proof(login.clone(), &proof)
                     }
-                    _ => self.wrong(session),
+                    _ => self.wrong(session, &login),
                 };
                 (login, step)
             }
@@ -528,8 +528,8 @@ impl<S: Stream> Connection<S> {
         step
     }
 
-    fn wrong(&self, session: &mut Session) -> Step {
-        self.services.auth.failed(self.peer);
+    fn wrong(&self, session: &mut Session, login: &str) -> Step {
+        self.services.auth.failed(login, self.peer);
         session.wrong()
     }
 
@@ -614,7 +614,7 @@ impl<S: Stream> Connection<S> {
             let reply = reply_for::store_error(&crate::spool::io_error(&error));
             self.count(session, now, &reply);
             reply.write_to(out);
-            return self.goes_on_alone(out).await;
+            return self.goes_on_alone(out, true).await;
         }
         let runs = &self.services.runs;
         match framing
@@ -627,20 +627,20 @@ impl<S: Stream> Connection<S> {
             }
             Err(refusal) => {
                 let step = session.content_refused(&refusal);
-                self.simple(session, step, out).await && self.goes_on_alone(out).await
+                self.simple(session, step, out).await && self.goes_on_alone(out, false).await
             }
         }
     }
 
     /// Sends a refusal, and says whether the client has waited for it. What came behind a content
     /// that was refused is not run as commands: it may be what that content meant to hide. A QUIT
-    /// is what it says.
-    async fn goes_on_alone(&mut self, out: &mut Vec<u8>) -> bool {
+    /// is what it says. `later`: it was refused for now, and so is what came behind it.
+    async fn goes_on_alone(&mut self, out: &mut Vec<u8>, later: bool) -> bool {
         let _ = timeout(Duration::ZERO, self.fill()).await;
         let behind = self.buffer[self.start..].trim_ascii();
         let alone = behind.is_empty() || behind.eq_ignore_ascii_case(b"QUIT");
         if !alone {
-            Refusal::Unsynchronized.reply().write_to(out);
+            Refusal::Unsynchronized { later }.reply().write_to(out);
         }
         self.flush(out).await && alone
     }
@@ -668,7 +668,7 @@ impl<S: Stream> Connection<S> {
                     .metrics
                     .rejected(begun.tenant.id.as_str(), reply.code);
                 reply.write_to(out);
-                return self.flush(out).await && !spool.store().has_failed();
+                return self.goes_on_alone(out, true).await && !spool.store().has_failed();
             }
         };
         let client = self

@@ -71,7 +71,10 @@ pub enum Refusal {
     /// A lone dot in the wrong place.
     Smuggling,
     /// Something came behind what was refused, without waiting for our reply.
-    Unsynchronized,
+    Unsynchronized {
+        /// It may come again.
+        later: bool,
+    },
 }
 
 impl Refusal {
@@ -153,7 +156,12 @@ impl Refusal {
             Refusal::Smuggling => {
                 Reply::new(550, (5, 5, 2), "Lone dot between bare newlines refused")
             }
-            Refusal::Unsynchronized => Reply::new(
+            Refusal::Unsynchronized { later: true } => Reply::new(
+                421,
+                (4, 5, 0),
+                "Protocol synchronization: nothing may follow before this reply",
+            ),
+            Refusal::Unsynchronized { later: false } => Reply::new(
                 554,
                 (5, 5, 0),
                 "Protocol synchronization: nothing may follow before this reply",
@@ -174,7 +182,7 @@ impl Refusal {
                 | Refusal::TooManyErrors
                 | Refusal::BareNewline
                 | Refusal::Smuggling
-                | Refusal::Unsynchronized
+                | Refusal::Unsynchronized { .. }
                 | Refusal::Nul { closes: true }
         )
     }
