@@ -205,12 +205,8 @@ pub fn parse(line: &[u8]) -> Result<Command, CommandError> {
     }
 }
 
-/// Whether a line is an AUTH, whatever follows.
-pub fn is_auth(line: &[u8]) -> bool {
-    is_verb(line, b"AUTH")
-}
-
-fn is_verb(line: &[u8], verb: &[u8]) -> bool {
+/// Whether a line has this verb, whatever follows.
+pub fn is_verb(line: &[u8], verb: &[u8]) -> bool {
     let line = line.trim_ascii_start();
     line.get(..verb.len())
         .is_some_and(|word| word.eq_ignore_ascii_case(verb))

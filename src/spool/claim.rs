@@ -83,7 +83,8 @@ impl Settlement {
 /// A message may be under way so often when the process ends; then it is held. Most of those that
 /// were had nothing to do with it, and a till may lose its power every evening.
 const POISON_LIMIT: u32 = 20;
-/// A fault of ours in the midst of its delivery can have no other reason: the third one is enough.
+/// A fault of ours in the midst of its delivery has to do with it far more often than not: the third
+/// one is enough.
 const FAULT_WEIGHT: u32 = POISON_LIMIT.div_ceil(3);
 
 impl Spool {

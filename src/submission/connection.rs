@@ -354,7 +354,7 @@ impl<S: Stream> Connection<S> {
                         login: skipped.login,
                     },
                     None if line.len() > session.line_limit() => Input::TooLong {
-                        login: command::is_auth(&line),
+                        login: command::is_verb(&line, b"AUTH"),
                     },
                     None => Input::Line(line),
                 };
@@ -369,7 +369,7 @@ impl<S: Stream> Connection<S> {
                 let rest = &self.buffer[self.start..];
                 let skipping = self.skipping.get_or_insert_with(|| Skipping {
                     octets: 0,
-                    login: command::is_auth(rest),
+                    login: command::is_verb(rest, b"AUTH"),
                     ends_in_cr: false,
                 });
                 skipping.octets += rest.len();

@@ -243,7 +243,7 @@ impl Session {
         if let Some(dialogue) = self.dialogue.take() {
             return self.response(dialogue, line, now);
         }
-        if line.len() > LINE_LIMIT && !command::is_auth(line) {
+        if line.len() > LINE_LIMIT && !command::is_verb(line, b"AUTH") {
             return self.line_too_long(false);
         }
         let after_refused_data = std::mem::take(&mut self.data_refused);
@@ -262,10 +262,7 @@ impl Session {
             }
             Err(error) => {
                 self.data_refused = is_data(line);
-                let recipient = line
-                    .trim_ascii_start()
-                    .get(..4)
-                    .is_some_and(|verb| verb.eq_ignore_ascii_case(b"RCPT"));
+                let recipient = command::is_verb(line, b"RCPT");
                 self.error(reply_for::command_error(&error, recipient))
             }
         }
